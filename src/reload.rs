@@ -294,7 +294,7 @@ impl<F: HttpService> Reloader<F> {
                     tracing::info!("{change}");
                 }
                 for key in fixed {
-                    tracing::warn!("{key}: fixed while the process lives; a restart applies it");
+                    tracing::warn!("{key}: fixed while the process lives; `weir upgrade` or a restart applies it");
                 }
                 for warning in warnings {
                     tracing::warn!("{warning}");

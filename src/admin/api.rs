@@ -20,6 +20,9 @@ pub struct StatusReply {
     pub ready: bool,
     /// Whether the process is shutting down.
     pub draining: bool,
+    /// All processes: this one first, then the old ones that still drain after upgrades.
+    #[serde(default)]
+    pub processes: Vec<ProcessReply>,
     /// The last reload. Null if there was none since the start.
     pub last_reload: Option<LastReloadReply>,
     /// In the order of the configuration.
@@ -32,6 +35,50 @@ pub struct StatusReply {
     pub acme: Vec<AcmeName>,
     /// By name.
     pub upstreams: Vec<UpstreamReply>,
+}
+
+/// A process of this Weir.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessReply {
+    /// Its id. 0: an upgrade is starting it.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// `serving`, `draining`, or `starting` during an upgrade.
+    pub state: String,
+    /// Open connections of clients.
+    pub connections: u64,
+    /// Since when it drains, RFC 3339. Null: it does not drain, or not because of an upgrade.
+    pub since: Option<String>,
+}
+
+/// The result of an upgrade.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum UpgradeReply {
+    /// The new process serves.
+    Ready {
+        /// Its process id.
+        pid: u32,
+        /// Its version.
+        version: String,
+    },
+    /// Nothing has changed.
+    Failed {
+        /// The reason.
+        error: String,
+        /// The last lines that the new process wrote to its standard error.
+        #[serde(default)]
+        messages: Vec<String>,
+    },
+}
+
+/// The body of `POST /api/v1/upgrade`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpgradeOrder {
+    /// The time in which the new process must be ready, in milliseconds. Null: 30 s.
+    pub timeout_ms: Option<u64>,
 }
 
 /// The result of the last reload.

@@ -1,12 +1,14 @@
 //! The interface between the admin listener and the running process. `server` implements it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
+use tokio::sync::oneshot;
 
 use crate::telemetry::Metrics;
 
-use super::api::{BackendReply, ReloadReply, StatusReply};
+use super::api::{BackendReply, ReloadReply, StatusReply, UpgradeReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
 use crate::upstream::admin_override::BackendOverride;
@@ -31,6 +33,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// The result that a reload would have with this document. May block.
     fn diff(&self, yaml: &str) -> ReloadReply;
+
+    /// Replaces the process by the program on disk. The result comes when the new process serves or has failed.
+    fn upgrade(&self, timeout: Option<Duration>) -> oneshot::Receiver<Result<UpgradeReply, ControlError>>;
 
     /// The state of one backend.
     ///

@@ -10,11 +10,11 @@ use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::api::ReloadReply;
+use super::api::{ReloadReply, UpgradeOrder, UpgradeReply};
 use super::auth;
 use super::backends;
 use super::caller::{AuthLayer, Caller};
-use super::control::{Control, SharedControl};
+use super::control::{Control, ControlError, SharedControl};
 use super::explain_endpoint;
 use super::login;
 use super::metrics_endpoint;
@@ -51,6 +51,7 @@ pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
         .route("/api/v1/config", get(config))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/diff", post(diff))
+        .route("/api/v1/upgrade", post(upgrade))
         .route("/api/v1/explain", get(explain_endpoint::explain))
         .route("/api/v1/upstreams/{upstream}/backends/{backend}", get(backends::show).put(backends::change))
         .with_state(control)
@@ -103,6 +104,16 @@ async fn readyz(State(control): SharedControl) -> Response {
 
 async fn reload(State(control): SharedControl) -> Response {
     off_thread(move || answer(control.reload())).await
+}
+
+async fn upgrade(State(control): SharedControl, order: Option<Json<UpgradeOrder>>) -> Response {
+    let Json(order) = order.unwrap_or_default();
+    match control.upgrade(order.timeout_ms.map(Duration::from_millis)).await {
+        Ok(Ok(reply @ UpgradeReply::Ready { .. })) => Json(reply).into_response(),
+        Ok(Ok(reply @ UpgradeReply::Failed { .. })) => (StatusCode::UNPROCESSABLE_ENTITY, Json(reply)).into_response(),
+        Ok(Err(ControlError::Impossible(why) | ControlError::NotThere(why))) => refuse(StatusCode::CONFLICT, &why),
+        Err(_) => refuse(StatusCode::CONFLICT, "the process is stopping"),
+    }
 }
 
 async fn diff(State(control): SharedControl, headers: HeaderMap, body: Body) -> Response {

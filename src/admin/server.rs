@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,17 @@ trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
 
 impl BoundSocket {
+    /// A copy of the descriptor. The socket listens until all copies are closed.
+    ///
+    /// # Errors
+    /// No descriptor is available.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Self::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+        }
+    }
+
     /// Registers the socket with the runtime. The address is `None` for a Unix socket.
     fn listen(self) -> io::Result<(Listener, Option<SocketAddr>)> {
         match self {

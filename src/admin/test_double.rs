@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -10,7 +11,7 @@ use crate::backend::labels::BackendCondition;
 use crate::telemetry::Metrics;
 use crate::upstream::admin_override::BackendOverride;
 
-use super::api::{BackendReply, ProblemReply, ReloadReply, StatusReply};
+use super::api::{BackendReply, ProblemReply, ReloadReply, StatusReply, UpgradeReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
 use super::control::{Control, ControlError, Readiness};
@@ -61,6 +62,19 @@ impl Control for TestDouble {
     fn diff(&self, yaml: &str) -> ReloadReply {
         self.asked.lock().unwrap().push(yaml.into());
         self.reply.lock().unwrap().clone()
+    }
+
+    fn upgrade(&self, timeout: Option<Duration>) -> oneshot::Receiver<Result<UpgradeReply, ControlError>> {
+        self.asked.lock().unwrap().push(format!("upgrade {timeout:?}"));
+        let (reply, result) = oneshot::channel();
+        let failed = UpgradeReply::Failed { error: "it ended".into(), messages: vec!["line one".into()] };
+        let answer = match timeout {
+            Some(Duration::ZERO) => Err(ControlError::Impossible("8 old processes still drain".into())),
+            Some(_) => Ok(failed),
+            None => Ok(UpgradeReply::Ready { pid: 8, version: "10.0.0".into() }),
+        };
+        reply.send(answer).unwrap();
+        result
     }
 
     fn backend(&self, upstream: &str, backend: &str) -> Result<BackendReply, ControlError> {

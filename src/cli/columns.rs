@@ -23,6 +23,7 @@ pub(super) fn status(status: &StatusReply) -> String {
         let _ = writeln!(text, "last reload {} at {}", reload.result, reload.time);
         reload.problems.iter().for_each(|problem| text += &format!("  {problem}\n"));
     }
+    processes(&mut text, status);
     let mut rows = vec![["LISTENER", "ADDRESS", "STATE", "CONNECTIONS"].map(str::to_owned).to_vec()];
     rows.extend(status.listeners.iter().map(|listener| {
         let state = if listener.bound { "bound" } else { "not bound" };
@@ -56,6 +57,22 @@ pub(super) fn status(status: &StatusReply) -> String {
     refusals(&mut text, status);
     discoveries(&mut text, status);
     text
+}
+
+/// One process needs no table: the first line describes it.
+fn processes(text: &mut String, status: &StatusReply) {
+    if status.processes.len() < 2 {
+        return;
+    }
+    let mut rows = vec![["PROCESS", "VERSION", "STATE", "CONNECTIONS", "FOR"].map(str::to_owned).to_vec()];
+    rows.extend(status.processes.iter().map(|process| {
+        let pid = if process.pid == 0 { "-".to_owned() } else { process.pid.to_string() };
+        let since = process.since.as_deref().and_then(|since| age(since, OffsetDateTime::now_utc()));
+        let (version, state, connections) = (&process.version, &process.state, process.connections);
+        vec![pid, version.clone(), state.clone(), connections.to_string(), since.unwrap_or_else(|| "-".to_owned())]
+    }));
+    text.push('\n');
+    columns(text, &rows);
 }
 
 fn certificate(certificate: &CertificateReply) -> Vec<String> {

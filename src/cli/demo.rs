@@ -12,7 +12,7 @@ use super::{exit, problem_list, say};
 use crate::config;
 use crate::config::values::AdminAddress;
 use crate::demo;
-use crate::server::{self, RunningServer, Signals, StartError};
+use crate::server::{self, RunningServer, Signals, StartError, Upgradable};
 
 /// Poll interval of the request counts.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -73,7 +73,7 @@ pub(super) fn demo(options: &Demo, signals: &Signals) -> u8 {
             return exit::PROBLEMS;
         }
     };
-    let ended = server::run(checked, signals, |running| introduce(running, &file));
+    let ended = server::run(checked, signals, Upgradable::default(), |running| introduce(running, &file));
     let advice = ended.as_ref().err().and_then(advice);
     let code = finish(ended);
     advice.into_iter().for_each(say);

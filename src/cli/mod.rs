@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::server::Signals;
+use crate::server::{Inheritance, Signals};
 use config_file::{ConfigArgument, ConfigFile};
 
 /// The documented exit statuses.
@@ -62,6 +62,7 @@ Signals:
   HUP              read the configuration again; a file with problems changes nothing
   TERM, INT, QUIT  stop gracefully: /readyz turns 503, then server.lame_duck, then server.shutdown_grace; a second one stops now
   USR1             reopen the access log's file, after a rotation
+  USR2             upgrade: start the binary on disk, hand the sockets over and drain; a failure changes nothing
 
 Exit status: 0 nothing was cut, 1 something was cut or it could not start, 2 problems in the configuration.";
 
@@ -86,6 +87,12 @@ const AFTER_RELOAD: &str = "\
 The process reads the file that it was started with; -c here only serves to find its admin address, and \
 with --admin it is not looked at. Exit status: 0 \
 applied, 2 rejected (the problems are listed, the old configuration goes on), 1 the process cannot be reached.";
+
+const AFTER_UPGRADE: &str = "\
+The process starts the file at the path that it was started by, with the same arguments, and hands its listening sockets \
+over. Once the new process serves, the old one drains for server.shutdown_grace and ends. No connection is refused. \
+Exit status: 0 the new process serves, 1 it failed (its last messages are listed, and nothing has changed) or the process \
+cannot be reached.";
 
 const AFTER_STATUS: &str = "\
 FOR is how long a backend has been in its state; `-` is since the start. WEIGHT is shown as effective/configured where \
@@ -140,6 +147,9 @@ enum Command {
     /// Make the running process read its configuration again
     #[command(after_help = AFTER_RELOAD)]
     Reload(RemoteOptions),
+    /// Replace the running process with the binary on disk; no connection is lost
+    #[command(after_help = AFTER_UPGRADE)]
+    Upgrade(remote_commands::Upgrade),
     /// Show listeners, upstreams and backends of the running process
     #[command(after_help = AFTER_STATUS)]
     Status(remote_commands::Status),
@@ -183,9 +193,12 @@ struct RemoteOptions {
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    // Signals are caught first: most signals kill the process until then. Only the commands that serve catch signals.
+    // Descriptors are taken first: their numbers must not be in use for anything else.
     let first = std::env::args_os().nth(1);
-    let serves = first.is_some_and(|first| ["run", "demo", "proxy"].iter().any(|command| first == *command));
+    let is = |commands: &[&str]| first.as_ref().is_some_and(|first| commands.iter().any(|command| first == command));
+    let inheritance = is(&["run"]).then(Inheritance::take).transpose();
+    // Signals are caught next: most signals kill the process until then. Only the commands that serve catch signals.
+    let serves = is(&["run", "demo", "proxy"]);
     let signals = serves.then(Signals::catch);
     let cli = match parse() {
         Ok(cli) => cli,
@@ -195,13 +208,14 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
-        Command::Run(file) => with(signals, |signals| run::run(&file, signals)),
+        Command::Run(file) => with(signals, |signals| run::run(&file, signals, inheritance)),
         Command::Check(options) => check::check(&options),
         Command::Demo(options) => with(signals, |signals| demo::demo(&options, signals)),
         Command::Proxy(options) => with(signals, |signals| proxy::proxy(&options, signals)),
         Command::Schema => check::schema(),
         Command::Diff(options) => remote_commands::diff(&options),
         Command::Reload(options) => remote_commands::reload(&options),
+        Command::Upgrade(options) => remote_commands::upgrade(&options),
         Command::Status(options) => remote_commands::status(&options),
         Command::Drain(options) => drain::drain(&options),
         Command::Disable(options) => backend_commands::disable(&options),

@@ -13,7 +13,7 @@ use super::proxy_yaml::{Settings, Tls, yaml};
 use super::run::finish;
 use super::{exit, problem_list, say};
 use crate::config;
-use crate::server::{self, RunningServer, Signals, StartError};
+use crate::server::{self, RunningServer, Signals, StartError, Upgradable};
 
 /// The first port of the status page.
 const ADMIN_PORT: u16 = 9180;
@@ -132,7 +132,7 @@ pub(super) fn proxy(options: &ProxyOptions, signals: &Signals) -> u8 {
             return exit::PROBLEMS;
         }
     };
-    let ended = server::run(checked, signals, introduce);
+    let ended = server::run(checked, signals, Upgradable::default(), introduce);
     let advice = ended.as_ref().err().and_then(advice);
     let code = finish(ended);
     advice.into_iter().for_each(say);

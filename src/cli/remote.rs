@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::admin::api::{ProblemReply, ReloadReply, StatusReply};
+use crate::admin::api::{ProblemReply, ReloadReply, StatusReply, UpgradeOrder, UpgradeReply};
 
 use super::columns;
 use super::http_client::{Base, Call, Response};
@@ -54,6 +54,14 @@ impl Remote {
     /// `weir reload`.
     pub fn reload(&self) -> CommandOutput {
         self.ask("POST", "/api/v1/reload", Some(("application/json", b"{}")), RELOAD_TIMEOUT, reloaded)
+    }
+
+    /// `weir upgrade`.
+    pub fn upgrade(&self, limit: Option<Duration>) -> CommandOutput {
+        let timeout_ms = limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        let order = serde_json::to_vec(&UpgradeOrder { timeout_ms }).unwrap_or_default();
+        let timeout = limit.unwrap_or(crate::server::UPGRADE_TIMEOUT) + TIMEOUT;
+        self.ask("POST", "/api/v1/upgrade", Some(("application/json", &order)), timeout, upgraded)
     }
 
     /// `weir diff`: the changes that a reload with this document would make.
@@ -114,6 +122,17 @@ fn reloaded(reply: ReloadReply) -> (String, u8) {
     }
 }
 
+fn upgraded(reply: UpgradeReply) -> (String, u8) {
+    match reply {
+        UpgradeReply::Ready { pid, version } => (format!("upgraded: weir {version}, pid {pid}\n"), DONE),
+        UpgradeReply::Failed { error, messages } => {
+            let mut text: String = messages.iter().map(|message| format!("  {message}\n")).collect();
+            text += &format!("failed, and nothing has changed: {error}\n");
+            (text, FAILED)
+        }
+    }
+}
+
 fn differs(reply: ReloadReply) -> (String, u8) {
     match reply {
         ReloadReply::Applied { changes, fixed, .. } | ReloadReply::Valid { changes, fixed, .. } => {
@@ -127,7 +146,11 @@ fn differs(reply: ReloadReply) -> (String, u8) {
 
 fn changed(changes: &[String], fixed: &[String]) -> String {
     let mut text: String = changes.iter().map(|change| format!("{change}\n")).collect();
-    text.extend(fixed.iter().map(|key| format!("{key}: fixed while the process lives; a restart applies it\n")));
+    text.extend(
+        fixed
+            .iter()
+            .map(|key| format!("{key}: fixed while the process lives; `weir upgrade` or a restart applies it\n")),
+    );
     text
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::remote::{CommandOutput, Remote};
 use super::{RemoteOptions, exit, problem_list, say};
-use crate::config::values::AdminAddress;
+use crate::config::values::{AdminAddress, Period};
 use crate::config::{self, Problem};
 
 /// `weir status`.
@@ -21,6 +21,16 @@ pub(super) struct Status {
     remote: RemoteOptions,
 }
 
+/// `weir upgrade`.
+#[derive(Debug, Args)]
+pub(super) struct Upgrade {
+    /// The time in which the new process must be ready, such as 1m; default: 30s
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Period>,
+    #[command(flatten)]
+    remote: RemoteOptions,
+}
+
 /// Shows the state of the running process.
 pub(super) fn status(options: &Status) -> u8 {
     ask(&options.remote, |remote| if options.limits { remote.limits() } else { remote.status() })
@@ -29,6 +39,11 @@ pub(super) fn status(options: &Status) -> u8 {
 /// Makes the running process reload its configuration.
 pub(super) fn reload(options: &RemoteOptions) -> u8 {
     ask(options, |remote| remote.reload())
+}
+
+/// Replaces the running process with the binary on disk.
+pub(super) fn upgrade(options: &Upgrade) -> u8 {
+    ask(&options.remote, |remote| remote.upgrade(options.timeout.map(Period::get)))
 }
 
 /// Shows the changes that a reload would make.

@@ -76,3 +76,17 @@ fn an_unreachable_or_refusing_server_gives_exit_status_1() {
         assert_eq!(Remote { url, ..Remote::default() }.status().code, FAILED);
     }
 }
+
+#[test]
+fn an_upgrade_gives_exit_status_0_only_if_the_new_process_serves() {
+    let running = Running::start(None);
+    let output = remote(&running).upgrade(None);
+    assert_eq!(output, CommandOutput { text: "upgraded: weir 10.0.0, pid 8\n".into(), code: DONE });
+    let output = remote(&running).upgrade(Some(Duration::from_secs(2)));
+    let text = "  line one\nfailed, and nothing has changed: it ended\n".to_owned();
+    assert_eq!(output, CommandOutput { text, code: FAILED });
+    let output = remote(&running).upgrade(Some(Duration::ZERO));
+    assert!(output.code == FAILED && output.text.contains("409: 8 old processes still drain"), "{}", output.text);
+    let asked = running.fake.asked.lock().unwrap();
+    assert_eq!(*asked, ["upgrade None", "upgrade Some(2s)", "upgrade Some(0ns)"]);
+}

@@ -35,7 +35,7 @@ static NO_MORE: LimitedWarning = LimitedWarning::new();
 
 /// The state of an accept loop.
 pub(super) struct Acceptor<F> {
-    pub(super) socket: TcpListener,
+    pub(super) socket: Arc<TcpListener>,
     pub(super) local: SocketAddr,
     pub(super) settings: Arc<ArcSwap<ListenerSettings>>,
     pub(super) meters: Arc<ListenerMeters>,

@@ -10,6 +10,7 @@ mod conn;
 mod connection_permit;
 mod http1;
 mod http2;
+mod inherited;
 mod proxy_header;
 mod service;
 mod settings;
@@ -20,9 +21,9 @@ mod workers;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 pub use address_check::{CheckedAddress, check_address, is_local};
 pub use conn::{Abort, Conn, Exchange};
+pub use inherited::{Handed, InheritedSocket, InheritedSockets};
 pub use service::HttpService;
 pub use settings::ListenerSettings;
 
@@ -124,6 +126,8 @@ pub struct Listeners {
 #[derive(Debug)]
 struct RunningListener {
     actual: SocketAddr,
+    /// The accept loop owns the socket.
+    socket: Weak<tokio::net::TcpListener>,
     settings: Arc<ArcSwap<ListenerSettings>>,
     meters: Arc<ListenerMeters>,
     phase: ShutdownPhaseControl,
@@ -256,16 +260,42 @@ impl Listeners {
         running.values().map(status).collect()
     }
 
+    /// Copies of the sockets that accept, with the name and the configured address of their listeners. They go on
+    /// listening when this process has closed them.
+    ///
+    /// # Errors
+    /// No descriptor is available.
+    pub fn sockets(&self) -> io::Result<Vec<InheritedSocket>> {
+        let running = self.lock();
+        let open = running.iter().filter_map(|(key, running)| Some((key, running, running.socket.upgrade()?)));
+        let copy = |(key, running, socket): (&ListenerKey, &RunningListener, Arc<tokio::net::TcpListener>)| {
+            let handed = Some(Handed { configured: key.0.to_string(), admin: false });
+            let (name, fd) = (running.settings.load().name.to_string(), socket.as_fd().try_clone_to_owned()?);
+            Ok(InheritedSocket { name, handed, fd })
+        };
+        open.map(copy).collect()
+    }
+
     /// Closes all listeners. A connection without a request ends now, the others after their current response.
     pub fn close(&self) {
+        self.close_to(ShutdownPhase::Leaving);
+    }
+
+    /// Closes all listeners. Another process has their sockets, so there is time: each connection ends after its next
+    /// response. Call `close` later.
+    pub fn hand_over(&self) {
+        self.close_to(ShutdownPhase::Closing);
+    }
+
+    fn close_to(&self, to: ShutdownPhase) {
         let running = self.lock();
         self.closed.store(true, Ordering::Relaxed);
         for running in running.values() {
-            running.phase.advance(ShutdownPhase::Leaving);
+            running.phase.advance(to);
         }
         drop(running);
         for phase in self.closing.lock().iter() {
-            phase.advance(ShutdownPhase::Leaving);
+            phase.advance(to);
         }
     }
 
@@ -315,14 +345,16 @@ impl Listeners {
     ) -> RunningListener {
         let runtime = self.workers.runtime(new.worker);
         let meters = self.metrics.listener(&settings.name);
+        let socket = Arc::new(new.socket);
         let running = RunningListener {
             actual: new.actual,
+            socket: Arc::downgrade(&socket),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             meters: Arc::clone(&meters),
             phase: ShutdownPhaseControl::new(),
         };
         let acceptor = Acceptor {
-            socket: new.socket,
+            socket,
             local: new.actual,
             settings: Arc::clone(&running.settings),
             meters,
@@ -343,12 +375,13 @@ impl Listeners {
     }
 }
 
-/// Binds all configured listeners before the traffic threads exist.
+/// Binds all configured listeners before the traffic threads exist, except those that have an inherited socket.
 ///
 /// # Errors
 /// The first address that cannot be bound.
-pub fn bind_all(wanted: &[schema::ListenerConfig]) -> Result<Vec<Bound>, BindError> {
-    wanted.iter().map(|listener| bind(listener.address)).collect()
+pub fn bind_all(wanted: &[schema::ListenerConfig], inherited: &mut InheritedSockets) -> Result<Vec<Bound>, BindError> {
+    let taken = wanted.iter().zip(inherited.take(wanted));
+    taken.map(|(listener, taken)| taken.map_or_else(|| bind(listener.address), Ok)).collect()
 }
 
 /// Binds one address. It retries an address in use, because a listener that a reload has removed closes its socket a

@@ -71,6 +71,11 @@ impl Gcra {
         self.debit(Tat::default(), now_ns, cost)
     }
 
+    /// The state of a bucket that has no debt after this time.
+    pub fn empty_after(&self, now_ns: u64, wait: Duration) -> Tat {
+        Tat(self.scaled(now_ns) + wait.as_nanos() * self.tokens)
+    }
+
     fn scaled(&self, now_ns: u64) -> u128 {
         u128::from(now_ns) * self.tokens
     }

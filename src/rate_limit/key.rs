@@ -1,9 +1,12 @@
 //! The key of a bucket: the part of a request that a limit counts by.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
 /// Characters of a header field or a cookie that are shown to the operator.
 const SHOWN_CHARS: usize = 4;
@@ -27,11 +30,17 @@ pub enum KeyValue<'a> {
 }
 
 /// A key, hashed with a secret of this process. A client cannot choose it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyHash(u64);
 
+/// The secret of the hashes. Buckets that pass to another process keep their hashes, so the secret passes too.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashSecret(u64, u64);
+
+static SECRET: OnceLock<HashSecret> = OnceLock::new();
+
 /// A key as the operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyLabel {
     /// An address in clear.
     Address(IpAddr),
@@ -44,14 +53,14 @@ pub enum KeyLabel {
 impl KeyValue<'_> {
     /// The hash of the value.
     pub fn hash(&self) -> KeyHash {
-        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let secret = HashSecret::of_process();
         KeyHash(match self {
-            Self::Address(IpAddr::V4(address)) => SECRET.hash_one(address.to_bits()),
-            Self::Address(IpAddr::V6(address)) => SECRET.hash_one(address.to_bits()),
-            Self::Secret(value) => SECRET.hash_one((0u8, value)),
-            Self::Host(name) => SECRET.hash_one((1u8, name)),
-            Self::Route(name) => SECRET.hash_one((2u8, name)),
-            Self::Identity(name) => SECRET.hash_one((3u8, name)),
+            Self::Address(IpAddr::V4(address)) => secret.hash_one(address.to_bits()),
+            Self::Address(IpAddr::V6(address)) => secret.hash_one(address.to_bits()),
+            Self::Secret(value) => secret.hash_one((0u8, value)),
+            Self::Host(name) => secret.hash_one((1u8, name)),
+            Self::Route(name) => secret.hash_one((2u8, name)),
+            Self::Identity(name) => secret.hash_one((3u8, name)),
         })
     }
 
@@ -71,6 +80,30 @@ impl KeyValue<'_> {
                 KeyLabel::Name(name[..end].into())
             }
         }
+    }
+}
+
+impl HashSecret {
+    /// The secret of this process. It is random unless the process has adopted another.
+    pub fn of_process() -> Self {
+        *SECRET.get_or_init(|| Self(RandomState::new().hash_one(0u8), RandomState::new().hash_one(1u8)))
+    }
+
+    /// Makes this the secret of the process. `false` if a key has been hashed before.
+    pub fn adopt(self) -> bool {
+        *SECRET.get_or_init(|| self) == self
+    }
+
+    fn hash_one(self, value: impl Hash) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl fmt::Debug for HashSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashSecret")
     }
 }
 

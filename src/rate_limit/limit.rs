@@ -152,6 +152,16 @@ impl Limit {
         &self.buckets
     }
 
+    /// The buckets in memory. `None`: the limit has no rate, or a store.
+    pub(super) fn table(&self) -> Option<&BucketTable> {
+        self.buckets.table.as_ref().filter(|_| self.store.is_none())
+    }
+
+    /// The settings that give the buckets their meaning, as text.
+    pub(super) fn shape(&self) -> String {
+        format!("{:?}", self.buckets.shape)
+    }
+
     /// Admits a request with this key, or refuses it. A refused request takes nothing. It never asks a store.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 
 pub mod concurrency;
 pub mod cost;
+pub mod debts;
 pub mod gcra;
 pub mod key;
 pub mod limit;
@@ -21,7 +22,8 @@ pub mod table;
 
 mod heap;
 
-pub use key::{KeyHash, KeyLabel, KeyValue};
+pub use debts::{BucketDebt, LimitDebts};
+pub use key::{HashSecret, KeyHash, KeyLabel, KeyValue};
 pub use limit::{Admission, Limit, LimitRefusal, TakenTokens};
 pub use limits::RateLimits;
 pub use store::{NoAnswer, StoreBucket};

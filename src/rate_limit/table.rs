@@ -5,6 +5,8 @@
 //! judges all such keys. So an attacker must hold as many other keys as the table has places, each with more debt, to
 //! displace one key.
 
+mod debts;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 

@@ -161,3 +161,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn debts_pass_to_the_table_of_another_process_and_nothing_is_forgiven() {
+    let (old, new) = (table(10, 10, 3), table(10, 10, 3));
+    for (number, cost) in [(1, 10), (2, 4), (3, 2)] {
+        take(&old, number, cost, 7 * SECOND).unwrap();
+    }
+    // The other process has a clock of its own.
+    let now = 1_000 * SECOND;
+    take(&new, 1, 1, now).unwrap();
+    old.debts(2, 7 * SECOND).into_iter().for_each(|debt| new.adopt_debt(debt, now));
+    assert_eq!(
+        new.largest(9, now).iter().map(|debtor| debtor.debt).collect::<Vec<_>>(),
+        [10, 4],
+        "only the largest two"
+    );
+    assert_eq!((new.len(), new.gauge.load(Relaxed)), (2, 2));
+    assert!(take(&new, 1, 1, now).is_err() && take(&new, 1, 1, now + SECOND / 10).is_ok());
+    assert!(take(&new, 2, 7, now).is_err() && take(&new, 2, 6, now).is_ok());
+    // A full table: what has no place of its own is owed by the shared bucket.
+    let full = table(10, 10, 1);
+    take(&full, 9, 9, now).unwrap();
+    old.debts(9, 7 * SECOND).into_iter().rev().for_each(|debt| full.adopt_debt(debt, now));
+    assert_eq!(full.len(), 1);
+    assert!(full.debts(9, now).iter().any(|debt| debt.key.is_none()));
+    assert!(old.debts(9, 60 * SECOND).is_empty(), "debts that have run out do not pass");
+}

@@ -1,11 +1,14 @@
 //! Implements the `Control` trait of the admin API on the components of the process.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
 
 use super::api_values::{balance, shown};
 use super::logs::BothLogs;
 use super::rate_limit_status;
+use super::upgrade::{UpgradeResult, Upgrades};
 use crate::acme;
 use crate::admin::api::{self, ReloadReply, StatusReply};
 use crate::admin::api_explain::{Explanation, Question};
@@ -18,7 +21,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{ListenerStatus, Listeners};
 use crate::proxy::Proxy;
 use crate::reload::{LastReload, ReloadOutcome, Reloader};
-use crate::snapshot::CurrentSnapshot;
+use crate::snapshot::{CurrentSnapshot, Snapshot};
 use crate::telemetry::Metrics;
 use crate::tls::CertificateStatus;
 use crate::upstream::Upstream;
@@ -38,6 +41,7 @@ pub(super) struct AdminApi {
     pub(super) reloader: Reloader<Proxy>,
     pub(super) logs: BothLogs,
     pub(super) token: AdminToken,
+    pub(super) upgrades: Upgrades,
 }
 
 impl Control for AdminApi {
@@ -49,6 +53,7 @@ impl Control for AdminApi {
             generation: snapshot.generation,
             ready: self.ready().ready,
             draining: self.lifecycle.is_draining(),
+            processes: self.processes(),
             last_reload: self.reloader.last().map(last_reload),
             listeners: self.listeners.status().into_iter().map(listener).collect(),
             certificates: self.listeners.certificates().status().into_iter().map(certificate).collect(),
@@ -86,6 +91,10 @@ impl Control for AdminApi {
         }
     }
 
+    fn upgrade(&self, timeout: Option<Duration>) -> oneshot::Receiver<UpgradeResult> {
+        self.upgrades.ask(timeout)
+    }
+
     fn backend(&self, upstream: &str, backend: &str) -> Result<api::BackendReply, ControlError> {
         self.find(upstream, backend).map(|(_, backend)| shown(status_of(&backend)))
     }
@@ -110,16 +119,12 @@ impl Control for AdminApi {
     }
 
     fn ready(&self) -> Readiness {
-        let pending = || self.shared.load().upstreams.values().find(|upstream| upstream.verdict_pending()).cloned();
         let reason = if self.lifecycle.is_draining() {
             "draining".to_owned()
         } else if !self.lifecycle.is_bound() {
             "listeners are not bound yet".to_owned()
-        } else if let Some(upstream) = pending() {
-            let first = if upstream.look_pending() { "look for backends" } else { "health checks" };
-            format!("upstream {} waits for its first {first}", upstream.name())
         } else {
-            String::new()
+            pending_verdict(&self.shared.load()).unwrap_or_default()
         };
         Readiness { ready: reason.is_empty(), reason }
     }
@@ -129,7 +134,36 @@ impl Control for AdminApi {
     }
 }
 
+/// The first upstream whose backends are not all checked yet, as a reason for not being ready.
+pub(super) fn pending_verdict(snapshot: &Snapshot) -> Option<String> {
+    let upstream = snapshot.upstreams.values().find(|upstream| upstream.verdict_pending())?;
+    let first = if upstream.look_pending() { "look for backends" } else { "health checks" };
+    Some(format!("upstream {} waits for its first {first}", upstream.name()))
+}
+
 impl AdminApi {
+    /// This process, the one that an upgrade is starting, and the old ones that still drain.
+    fn processes(&self) -> Vec<api::ProcessReply> {
+        let own = if self.lifecycle.is_draining() { "draining" } else { "serving" };
+        let reply = |pid, state: &str, connections| api::ProcessReply {
+            pid,
+            version: crate::VERSION.to_owned(),
+            state: state.to_owned(),
+            connections,
+            since: None,
+        };
+        let mut processes = vec![reply(std::process::id(), own, self.listeners.open() as u64)];
+        if self.upgrades.is_running() {
+            processes.push(reply(0, "starting", 0));
+        }
+        processes.extend(self.upgrades.old.all().iter().map(|old| api::ProcessReply {
+            version: old.about.version.clone(),
+            since: api::rfc3339(old.about.since_unix_ms),
+            ..reply(old.about.pid, "draining", old.connections())
+        }));
+        processes
+    }
+
     /// Looks up a backend in the current snapshot.
     fn find(&self, upstream: &str, backend: &str) -> Result<(Arc<Upstream>, Arc<Backend>), ControlError> {
         let snapshot = self.shared.load();

@@ -11,6 +11,7 @@ use super::StartError;
 use super::writable::can_create;
 use crate::admin::BoundSocket;
 use crate::config::values::AdminAddress;
+use crate::listener::InheritedSockets;
 
 /// Mode of a Unix socket: owner and group may connect.
 const MODE: u32 = 0o660;
@@ -36,6 +37,27 @@ pub(super) struct AdminSocket {
 }
 
 impl AdminSocket {
+    /// Takes the inherited socket of this address, or binds it. `owns_file`: this process removes the file of an
+    /// inherited Unix socket at its end.
+    pub(super) fn open(
+        address: &AdminAddress,
+        inherited: &mut InheritedSockets,
+        owns_file: bool,
+    ) -> Result<Self, StartError> {
+        let adopted = match address {
+            AdminAddress::Socket(configured) => inherited.take_admin(*configured).map(|socket| {
+                let address = AdminAddress::Socket(socket.local_addr().unwrap_or(*configured));
+                Self { socket: BoundSocket::Tcp(socket), address, file: None }
+            }),
+            AdminAddress::Unix(path) => inherited.take_unix_admin(path).map(|socket| {
+                let data = fs::symlink_metadata(path).ok().filter(|_| owns_file);
+                let file = data.map(|data| SocketFile { path: path.clone(), id: id(&data) });
+                Self { socket: BoundSocket::Unix(socket), address: address.clone(), file }
+            }),
+        };
+        adopted.map_or_else(|| Self::bind(address), Ok)
+    }
+
     pub(super) fn bind(address: &AdminAddress) -> Result<Self, StartError> {
         let bound = match address {
             AdminAddress::Socket(address) => std::net::TcpListener::bind(address).and_then(|socket| {
@@ -51,6 +73,12 @@ impl AdminSocket {
 impl SocketFile {
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Leaves the file to another process.
+    pub(super) fn leave(mut self) {
+        // No file has this id.
+        self.id = (0, 0);
     }
 }
 

@@ -20,7 +20,9 @@ mod preflight;
 mod privileges;
 mod rate_limit_status;
 mod runtimes;
+mod serve;
 mod signals;
+mod upgrade;
 mod writable;
 
 use std::io;
@@ -34,7 +36,7 @@ use crate::admin::{self, AdminToken};
 use crate::background;
 use crate::config::{Problem, ValidatedConfig, values::AdminAddress};
 use crate::lifecycle::Lifecycle;
-use crate::listener::{BindError, ListenerStatus, Listeners};
+use crate::listener::{BindError, InheritedSockets, ListenerStatus, Listeners};
 use crate::pool::connection_pool::ConnectionPool;
 use crate::proxy::{Gateway, Proxy};
 use crate::reload::{Reloader, ReloaderParts};
@@ -47,11 +49,14 @@ use admin_socket::{AdminSocket, SocketFile};
 use logs::BothLogs;
 use pid_file::PidFile;
 use runtimes::Runtimes;
-use signals::SignalCommand;
+use serve::serve;
+use tokio::sync::oneshot;
+use upgrade::{RunningAdmin, Takeover, Upgrades};
 
 pub use preflight::preflight;
 pub use privileges::PrivilegeError;
 pub use signals::Signals;
+pub use upgrade::{FailureReport, Inheritance, Program, TIMEOUT as UPGRADE_TIMEOUT};
 
 /// Poll interval for certificate files. A change is applied when the second poll sees it.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -101,9 +106,21 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// The new process of an upgrade cannot take over.
+    #[error("cannot take over: {0}")]
+    TakeOver(String),
     /// Threads or descriptors are not available.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+}
+
+/// The descriptors from the process before, and the program of the process after.
+#[derive(Debug, Default)]
+pub struct Upgradable {
+    /// The inherited descriptors.
+    pub inheritance: Inheritance,
+    /// The program that an upgrade starts. `None`: no upgrade is possible.
+    pub program: Option<Program>,
 }
 
 /// A view of the running process.
@@ -139,6 +156,7 @@ impl RunningServer {
 pub fn run(
     checked: ValidatedConfig,
     signals: &Signals,
+    upgradable: Upgradable,
     ready: impl FnOnce(&RunningServer),
 ) -> Result<RunOutcome, StartError> {
     // The guard also flushes the log if this thread panics.
@@ -146,7 +164,7 @@ pub fn run(
     if signals.stop_asked() {
         return Ok(RunOutcome::Clean);
     }
-    start(checked, signals, ready)
+    start(checked, signals, upgradable, ready)
 }
 
 /// Flushes the process log on drop.
@@ -161,24 +179,33 @@ impl Drop for FlushLog {
 fn start(
     checked: ValidatedConfig,
     signals: &Signals,
+    Upgradable { inheritance, program }: Upgradable,
     ready: impl FnOnce(&RunningServer),
 ) -> Result<RunOutcome, StartError> {
+    let Inheritance { mut sockets, mut takeover } = inheritance;
     let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
     let metrics = Metrics::new(crate::VERSION, crate::COMMIT.get().copied().unwrap_or("unknown"));
     panic_hook::install_hook();
     tls::install();
 
     // Order: sockets and files that only root may create, then the user, then the threads. Capabilities are per thread.
-    let bound = crate::listener::bind_all(&checked.document().listeners)?;
-    let admin = checked.document().admin.settings();
-    let admin = admin.map(|settings| AdminSocket::bind(&settings.address)).transpose()?;
+    let bound = crate::listener::bind_all(&checked.document().listeners, &mut sockets)?;
+    let admin = open_admin(&checked, &mut sockets, takeover.as_ref())?;
     let checked = checked.make_files().map_err(StartError::Config)?;
     let document = checked.document();
-    let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
+    let pid_path = document.server.pid_file.as_deref().map(|path| folder.join(path));
+    let mut pid_file = match (&pid_path, &takeover) {
+        (Some(path), None) => Some(PidFile::write(path)?),
+        // The file names the old process until this one is the main process.
+        (Some(path), Some(_)) => pid_file::check(path).map(|()| None)?,
+        (None, _) => None,
+    };
     if let Some(user) = &document.server.user {
         privileges::hand_over(user, checked.made())?;
         let socket_file = admin.as_ref().and_then(|admin| admin.file.as_ref());
         privileges::hand_over(user, socket_file.map(|file| file.path().to_owned()).as_slice())?;
+        // The new process of an upgrade writes it as the user.
+        privileges::hand_over(user, pid_path.as_slice())?;
         privileges::become_user(user)?;
     }
     if let Some(state_dir) = &document.server.state_dir {
@@ -188,26 +215,48 @@ fn start(
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;
     log_start(&checked);
+    sockets.close_rest();
     if let Some(user) = &document.server.user {
         tell_of_closed_files(user, &checked);
     }
     let reserved = fd_limit::raise_open_files(Runtimes::wanted(&document.server))?;
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
-    let api = build_components(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
-    let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &api, &runtimes)).unzip();
+    let upgrades = Upgrades::new(program, Arc::clone(&metrics));
+    let api =
+        build_components(&checked, bound, (&runtimes, reserved), (&metrics, logs), (upgrades, takeover.as_mut()))?;
+    let (admin, socket_file) = admin.map(|admin| serve_admin(admin, &api, &runtimes)).transpose()?.unzip();
     if !signals.end_start() {
         return Ok(RunOutcome::Clean);
     }
+    if let Some(takeover) = takeover {
+        takeover.finish(&api.upgrades.old);
+        pid_file = pid_path.and_then(|path| PidFile::write(&path).map_err(|error| tracing::error!("{error}")).ok());
+    }
     runtimes.control().spawn(look_after_certificates(Arc::clone(&api)));
-    runtimes.control().spawn(Arc::clone(&api.acme).run());
+    api.upgrades.add_main_task(runtimes.control().spawn(Arc::clone(&api.acme).run()).abort_handle());
     runtimes.control().spawn(reap_snapshots(Arc::clone(&api.shared)));
     announce(&api, admin.as_ref());
     ready(&RunningServer { api: Arc::clone(&api), admin });
     let ended = runtimes.block_on(serve(&api, signals));
+    if api.upgrades.has_handed_over() {
+        socket_file.flatten().into_iter().for_each(SocketFile::leave);
+    }
+    drop(pid_file);
     // The access log closes last, so that aborted requests are logged as well.
     runtimes.end(|| api.logs.access.close(drain::LOG_FLUSH_TIMEOUT));
     Ok(ended)
+}
+
+/// Opens the socket of the admin listener, or takes the inherited one.
+fn open_admin(
+    checked: &ValidatedConfig,
+    inherited: &mut InheritedSockets,
+    takeover: Option<&Takeover>,
+) -> Result<Option<AdminSocket>, StartError> {
+    let owns_file = takeover.is_some_and(Takeover::removes_admin_file);
+    let settings = checked.document().admin.settings();
+    settings.map(|settings| AdminSocket::open(&settings.address, inherited, owns_file)).transpose()
 }
 
 /// The first line of the process log: the build and the file that this process runs. Then the warnings about the file.
@@ -220,13 +269,13 @@ fn log_start(checked: &ValidatedConfig) {
     }
 }
 
-/// Builds all components and starts the listeners.
+/// Builds all components and starts the listeners. After an upgrade, the old process accepts until they start.
 fn build_components(
     checked: &ValidatedConfig,
     bound: Vec<crate::listener::Bound>,
     (runtimes, reserved): (&Runtimes, RawFd),
-    metrics: &Arc<Metrics>,
-    logs: BothLogs,
+    (metrics, logs): (&Arc<Metrics>, BothLogs),
+    (upgrades, takeover): (Upgrades, Option<&mut Takeover>),
 ) -> Result<Arc<AdminApi>, StartError> {
     let document = checked.document();
     let lifecycle = Arc::<Lifecycle>::default();
@@ -254,7 +303,12 @@ fn build_components(
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
     let filters = &shared.load().listener_filters;
-    listeners.apply((document, filters).into(), tls, listeners.register(bound)?, &services);
+    let registered = listeners.register(bound)?;
+    if let Some(takeover) = takeover {
+        let not_ready = || admin_api::pending_verdict(&shared.load());
+        takeover.take_over(&shared.load(), &manager, not_ready).map_err(StartError::TakeOver)?;
+    }
+    listeners.apply((document, filters).into(), tls, registered, &services);
     lifecycle.set_bound();
     metrics.started(1, SystemTime::now());
     let token = AdminToken::new(checked.admin_token().map(str::to_owned));
@@ -275,7 +329,7 @@ fn build_components(
     let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
     let acme = acme::AcmeManager::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
-    Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, manager, reloader, logs, token }))
+    Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, manager, reloader, logs, token, upgrades }))
 }
 
 /// Warns about named files that the new user cannot read. They were read before the user changed.
@@ -289,10 +343,23 @@ fn tell_of_closed_files(user: &str, checked: &ValidatedConfig) {
 }
 
 /// Serves the admin API on the control runtime. Returns the address, and the socket file to keep until the end.
-fn serve_admin(admin: AdminSocket, api: &Arc<AdminApi>, runtimes: &Runtimes) -> (AdminAddress, Option<SocketFile>) {
-    let control = Arc::clone(api) as Arc<dyn admin::Control>;
-    runtimes.control().spawn(admin::serve(admin.socket, control, api.token.clone(), std::future::pending()));
-    (admin.address, admin.file)
+fn serve_admin(
+    admin: AdminSocket,
+    api: &Arc<AdminApi>,
+    runtimes: &Runtimes,
+) -> io::Result<(AdminAddress, Option<SocketFile>)> {
+    let (control, token) = (Arc::clone(api) as Arc<dyn admin::Control>, api.token.clone());
+    let socket = admin.socket.copy()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let ended = runtimes.control().spawn(async move {
+        if let Err(error) = admin::serve(admin.socket, control, token, async { drop(stopped.await) }).await {
+            tracing::error!(%error, "the admin listener has ended");
+        }
+    });
+    let configured = api.shared.load().document.admin.settings().map(|settings| settings.address.to_string());
+    let (configured, removes_file) = (configured.unwrap_or_default(), admin.file.is_some());
+    api.upgrades.set_admin(RunningAdmin { socket, configured, removes_file, stop, ended });
+    Ok((admin.address, admin.file))
 }
 
 /// Applies the admin token of a reload. The admin address is fixed until a restart. A reload may change the address to
@@ -326,36 +393,6 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Handles signals until a stop. Only a reload waits for a running reload.
-async fn serve(api: &Arc<AdminApi>, signals: &Signals) -> RunOutcome {
-    let mut reloading = tokio::task::JoinSet::new();
-    let mut reload_again = false;
-    loop {
-        let command = tokio::select! {
-            command = signals.next() => command,
-            Some(_) = reloading.join_next() => {
-                if !std::mem::take(&mut reload_again) {
-                    continue;
-                }
-                SignalCommand::Reload
-            }
-        };
-        match command {
-            SignalCommand::Reload if reloading.is_empty() => drop(reloading.spawn(reload(Arc::clone(api)))),
-            SignalCommand::Reload => reload_again = true,
-            SignalCommand::ReopenLogs => api.logs.access.reopen(),
-            SignalCommand::Upgrade => tracing::warn!("SIGUSR2: upgrading in place is not there yet; nothing happens"),
-            SignalCommand::Stop => {
-                notify(&[sd_notify::NotifyState::Stopping]);
-                reloading.detach_all();
-                // A reload may have changed the two times of the drain.
-                let server = api.shared.load().document.server.clone();
-                return drain::drain(api, &server, signals).await;
-            }
-        }
-    }
-}
-
 /// Reloads certificates whose files have changed, until the process ends.
 async fn look_after_certificates(api: Arc<AdminApi>) {
     loop {
@@ -384,21 +421,5 @@ async fn reap_snapshots(shared: Arc<CurrentSnapshot>) {
         if background::run(move || same.reap()).await.is_err() {
             tracing::error!("a replaced configuration could not be taken apart");
         }
-    }
-}
-
-async fn reload(api: Arc<AdminApi>) {
-    let now = sd_notify::NotifyState::monotonic_usec_now();
-    match now {
-        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "no monotonic clock"),
-    }
-    let same = Arc::clone(&api);
-    if let Err(error) = background::run(move || same.reloader.reload()).await {
-        tracing::error!(%error, "the reload broke off; the old configuration goes on");
-    }
-    // systemd takes READY=1 as the end of STOPPING=1.
-    if !api.lifecycle.is_draining() {
-        notify(&[sd_notify::NotifyState::Ready]);
     }
 }

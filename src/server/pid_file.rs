@@ -1,5 +1,6 @@
 //! `server.pid_file`: written at start, removed at the end.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,17 @@ impl PidFile {
         written.and_then(|written| written).map_err(|source| StartError::File { what: what(), source })?;
         Ok(Self(path.to_owned()))
     }
+}
+
+/// Whether an existing pid file can be written, for a process that writes it later. It stays as it is.
+pub(super) fn check(path: &Path) -> Result<(), StartError> {
+    let what = || format!("server.pid_file: {}", path.display());
+    let whole = path.to_owned();
+    let opened = Disk::default().run(path, move || match std::fs::metadata(&whole) {
+        Ok(about) => must_be_regular(&about).and_then(|()| OpenOptions::new().write(true).open(&whole).map(drop)),
+        Err(_) => Ok(()),
+    });
+    opened.and_then(|opened| opened).map_err(|source| StartError::File { what: what(), source })
 }
 
 fn own_line() -> String {

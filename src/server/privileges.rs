@@ -69,5 +69,11 @@ fn keep_only_bind() -> io::Result<()> {
     for set in [CapSet::Effective, CapSet::Permitted] {
         caps::set(None, set, &bind).map_err(io::Error::other)?;
     }
+    // The new process of an upgrade has the capability only if it is ambient.
+    for set in [CapSet::Inheritable, CapSet::Ambient] {
+        if let Err(error) = caps::set(None, set, &bind) {
+            tracing::debug!(%error, "an upgrade will not keep CAP_NET_BIND_SERVICE");
+        }
+    }
     Ok(())
 }

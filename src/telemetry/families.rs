@@ -303,6 +303,17 @@ pub(super) const ALL: &[FamilySpec] = &[
         &[],
         FamilySource::Process(|s, _| s.add(&[], process_log::dropped())),
     ),
+    gauge(
+        "weir_processes",
+        "Processes of this Weir: this one, the old ones that still drain after upgrades, and a new one that starts.",
+        &["state"],
+        FamilySource::Process(|s, c| {
+            let draining = u64::from(c.draining.load(Relaxed));
+            s.add(&["starting"], c.starting_processes.load(Relaxed));
+            s.add(&["serving"], 1 - draining);
+            s.add(&["draining"], c.old_processes.load(Relaxed) + draining);
+        }),
+    ),
     counter(
         "weir_rate_limit_costs_total",
         "Responses with a cost by how it was found; all but stated: the reservation was charged.",

@@ -37,6 +37,12 @@ pub(super) struct InstrumentSet {
     pub(super) last_reload_failed: AtomicBool,
     pub(super) last_reload_secs: AtomicU64,
     pub(super) generation: AtomicU64,
+    /// New processes that an upgrade has started and that do not serve yet.
+    pub(super) starting_processes: AtomicU64,
+    /// Old processes that still drain.
+    pub(super) old_processes: AtomicU64,
+    /// Whether this process drains.
+    pub(super) draining: AtomicBool,
     pub(super) log_dropped: Arc<Counter>,
 }
 

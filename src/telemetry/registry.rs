@@ -54,6 +54,9 @@ impl Metrics {
             last_reload_failed: AtomicBool::new(false),
             last_reload_secs: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            starting_processes: AtomicU64::new(0),
+            old_processes: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
             log_dropped: Arc::default(),
         });
         let no_route = instruments.routes.get(NO_ROUTE.into(), |name| RouteMeters::new(name));
@@ -136,6 +139,21 @@ impl Metrics {
     pub fn reload_rejected(&self, at: SystemTime) {
         self.loaded(false, at);
         self.instruments.reloads_rejected.bump();
+    }
+
+    /// Sets the number of new processes that do not serve yet.
+    pub fn set_starting_processes(&self, count: u64) {
+        self.instruments.starting_processes.store(count, Ordering::Relaxed);
+    }
+
+    /// Sets the number of old processes that still drain.
+    pub fn set_old_processes(&self, count: u64) {
+        self.instruments.old_processes.store(count, Ordering::Relaxed);
+    }
+
+    /// Records that this process drains.
+    pub fn set_draining(&self) {
+        self.instruments.draining.store(true, Ordering::Relaxed);
     }
 
     /// Counts a changed file of a response body whose new content is served.

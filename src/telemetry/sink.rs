@@ -41,7 +41,8 @@ impl Sink {
 
     /// The process log, to stderr.
     pub(super) fn stderr() -> io::Result<Self> {
-        Ok(Self { log: "process log", ..Self::to(Box::new(unbuffered(&io::stderr())?)) })
+        // Not a copy of the descriptor: at the end of an upgrade, the new process replaces its standard error.
+        Ok(Self { log: "process log", ..Self::to(Box::new(StandardError)) })
     }
 
     /// No output.
@@ -102,6 +103,19 @@ impl Sink {
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sink").field("path", &self.path).field("on", &self.is_on()).finish_non_exhaustive()
+    }
+}
+
+/// The standard error, without the lock of `io::stderr()`.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stderr(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

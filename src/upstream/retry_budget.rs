@@ -40,6 +40,22 @@ impl RetryBudget {
         false
     }
 
+    /// The requests and retries of each second of the window, from the present one back.
+    pub fn counts(&self, now_ms: u64) -> Vec<[u64; 2]> {
+        let now = now_ms / 1_000;
+        let seconds = (0..WINDOW_SECS).map(|ago| now.saturating_sub(ago));
+        seconds.map(|second| [self.requests.count(second), self.retries.count(second)]).collect()
+    }
+
+    /// Adds the counts of another budget, in the same form.
+    pub fn add_counts(&self, counts: &[[u64; 2]], now_ms: u64) {
+        let now = now_ms / 1_000;
+        for (ago, [requests, retries]) in (0..WINDOW_SECS).zip(counts) {
+            self.requests.add_many(now.saturating_sub(ago), *requests);
+            self.retries.add_many(now.saturating_sub(ago), *retries);
+        }
+    }
+
     fn allowed(&self, share: f64, floor: u32, now: u64) -> u64 {
         let by_share = (self.requests.sum(now) as f64 * share.clamp(0.0, 1.0)).floor() as u64;
         by_share.max(u64::from(floor) * WINDOW_SECS)
@@ -55,11 +71,19 @@ impl Ring {
     }
 
     fn add(&self, second: u64) {
+        self.add_many(second, 1);
+    }
+
+    fn add_many(&self, second: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
         let slot = self.slot(second);
         let stamp = stamp(second);
         let mut seen = slot.load(Ordering::Relaxed);
         loop {
-            let next = if seen >> 32 == stamp { seen.saturating_add(1) } else { stamp << 32 | 1 };
+            let before = if seen >> 32 == stamp { seen & COUNT } else { 0 };
+            let next = stamp << 32 | before.saturating_add(count).min(COUNT);
             match slot.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => seen = now,
@@ -73,13 +97,14 @@ impl Ring {
         let _ = self.slot(second).fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
     }
 
+    fn count(&self, second: u64) -> u64 {
+        let seen = self.slot(second).load(Ordering::Relaxed);
+        if seen >> 32 == stamp(second) { seen & COUNT } else { 0 }
+    }
+
     fn sum(&self, now: u64) -> u64 {
         let first = now.saturating_sub(WINDOW_SECS - 1);
-        let count = |second| {
-            let seen = self.slot(second).load(Ordering::Relaxed);
-            if seen >> 32 == stamp(second) { seen & COUNT } else { 0 }
-        };
-        (first..=now).map(count).sum()
+        (first..=now).map(|second| self.count(second)).sum()
     }
 }
 
@@ -146,6 +171,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn counts_that_pass_to_another_clock_leave_the_same_budget() {
+        let (old, new) = (RetryBudget::default(), RetryBudget::default());
+        for n in 0..100 {
+            old.count_request(50_000 + n * 50);
+        }
+        let spent = (0..40).filter(|_| old.try_spend(0.3, 0, 55_000)).count();
+        new.add_counts(&old.counts(55_000), 2_000_000);
+        let left = (0..100).filter(|_| new.try_spend(0.3, 0, 2_000_000)).count();
+        assert_eq!((spent, left), (30, 0));
+        new.count_request(2_006_000);
+        assert!(!new.try_spend(0.3, 0, 2_006_000), "the requests of long ago have left the window");
     }
 
     #[test]

@@ -209,7 +209,7 @@ fn diff_shows_the_shares_of_a_split_and_the_keys_that_need_a_restart() {
     assert_eq!(output.code, Some(3), "{}", output.stdout);
     for line in [
         "route c: changed (split v1 95% → 50%, v2 5% → 50%)\n",
-        "server.threads: fixed while the process lives; a restart applies it\n",
+        "server.threads: fixed while the process lives; `weir upgrade` or a restart applies it\n",
     ] {
         assert!(output.stdout.contains(line), "{line}{}", output.stdout);
     }

@@ -23,6 +23,7 @@ const PAGES: &[&str] = &[
     "docs/operations.md",
     "docs/packages.md",
     "docs/streams.md",
+    "docs/upgrading.md",
     "grafana/README.md",
 ];
 

@@ -29,6 +29,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "upstream",
             "pool",
             "telemetry",
+            "backend",
             "background",
             "lifecycle",
             "config",

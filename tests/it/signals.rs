@@ -71,7 +71,7 @@ fn signals_that_come_once_the_pid_file_is_there_do_not_kill_the_process() {
         while !pid.exists() {
             assert!(Instant::now() < deadline && weir.0.try_wait().unwrap().is_none());
         }
-        for signal in [libc::SIGUSR2, libc::SIGUSR1, libc::SIGHUP] {
+        for signal in [libc::SIGUSR1, libc::SIGHUP] {
             weir.signal(signal);
         }
         let mut stderr = BufReader::new(weir.0.stderr.take().unwrap());
