@@ -47,6 +47,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod content_coding;
+pub mod cors;
 pub mod demo;
 pub mod fault;
 pub mod instruments;

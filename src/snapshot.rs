@@ -13,6 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts};
 use crate::config::values::Name;
 use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
+use crate::cors::CorsPolicy;
 use crate::message::forwarded::ForwardedHeaders;
 use crate::message::header_edits::CompiledHeaderEdits;
 use crate::message::host::HostPolicy;
@@ -78,6 +79,8 @@ pub struct Route {
     pub retry_share: f64,
     /// Retries per second that are allowed regardless of the budget.
     pub retry_floor: u32,
+    /// CORS. `None`: its fields pass as they are.
+    pub cors: Option<Box<CorsPolicy>>,
     /// Compression of responses.
     pub compress: Option<CompressSettings>,
     /// Whether the coding of a response is removed for clients that do not accept it.
@@ -186,6 +189,7 @@ impl Route {
             retry: Rule::new(&route.retry),
             retry_share: route.retry.budget.fraction(),
             retry_floor: route.retry.floor,
+            cors: route.cors.settings().map(CorsPolicy::compile).transpose()?.map(Box::new),
             compress: route.compress.settings().cloned(),
             decompress: route.decompress,
         })

@@ -48,6 +48,7 @@ mod shares;
 mod state_dir;
 mod stdin;
 mod syntax_hint;
+mod template;
 mod value_hints;
 mod yaml;
 
@@ -73,3 +74,4 @@ pub use load::{Inspection, ValidatedConfig, inspect, load, parse, parse_in_place
 pub use masked_view::{effective_settings, masked};
 pub use network_set::NetworkSet;
 pub use problem::Problem;
+pub use template::{Template, TemplatePiece, TemplateUse, UnknownVariable, Variable};

@@ -15,7 +15,9 @@ use super::values::{Cidr, HeaderEdits, LogTarget, Name, Percent, Period, RetryWh
 mod acme;
 mod admin;
 mod compress;
+mod cors;
 mod networks;
+mod origin_pattern;
 mod outlier;
 mod paths;
 mod rate_limit;
@@ -31,7 +33,9 @@ mod value_match;
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
 pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
+pub use cors::{Cors, CorsSettings};
 pub use networks::Networks;
+pub use origin_pattern::OriginPattern;
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{
@@ -274,9 +278,9 @@ pub struct RouteSettings {
     pub rewrite: Option<RewriteSettings>,
     /// The Host field that backends receive: `keep`, `backend` or a name.
     pub host: HostRule,
-    /// Edits of the request header fields.
+    /// Edits of the request header fields. Values may have variables, such as `{client}`.
     pub request_headers: HeaderEdits,
-    /// Edits of the response header fields.
+    /// Edits of the response header fields. Values may have variables, such as `{request_id}`.
     pub response_headers: HeaderEdits,
     /// Limits for the request.
     pub limits: RouteLimits,
@@ -291,6 +295,8 @@ pub struct RouteSettings {
     pub timeouts: RouteTimeouts,
     /// When a request is retried on another backend.
     pub retry: Retry,
+    /// Cross-origin resource sharing (CORS), or `off`.
+    pub cors: Cors,
     /// Compression of responses, or `off`. `{}` takes the default of each key.
     pub compress: Compression,
     /// Decode gzip, br and zstd of backends for clients that do not accept the coding.
@@ -311,9 +317,8 @@ pub struct SplitTarget {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedirectSettings {
-    /// The Location field. `{scheme}`, `{host}` (with its port), `{hostname}`, `{port}`, `{path}` and `{query}` (with
-    /// its `?`) are replaced by those of the request. If the request has no port, `{port}` is the default of its
-    /// scheme, 80 or 443.
+    /// The Location field. It may have variables, such as `https://{hostname}{path}{query}`. Values of header fields
+    /// are percent-encoded as one component.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "permanent_redirect")]

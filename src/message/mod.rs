@@ -20,5 +20,6 @@ pub mod request_framing;
 pub mod request_id;
 pub mod response_framing;
 pub mod rewrite;
+pub mod variables;
 pub mod via;
 pub mod websocket;

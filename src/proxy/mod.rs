@@ -5,6 +5,7 @@ mod attempt;
 mod attempt_error;
 mod classify;
 mod content_coding;
+mod cors;
 mod ctx;
 mod direct_response;
 mod failure_log;
@@ -24,6 +25,7 @@ mod send;
 mod service;
 mod stream_kind;
 mod upstream_error;
+mod variables;
 mod wait_in_queue;
 mod write_response;
 

@@ -9,6 +9,7 @@ use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
+use super::cors;
 use super::ctx::RequestCtx;
 use super::grpc_call::GrpcCall;
 use super::rate_limits;
@@ -18,10 +19,13 @@ use crate::fault::Fault;
 use crate::message::grpc_timeout;
 use crate::snapshot::Route;
 
-/// Applies the policies of the matched route, in this order: networks, request deadline, rate limits, body
-/// limit.
+/// Applies the policies of the matched route, in this order: networks, CORS preflight, request deadline, rate limits,
+/// body limit. `direct_response` answers the preflight.
 pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     networks(ctx)?;
+    if cors::is_preflight(session, ctx) {
+        return Ok(());
+    }
     deadline(session, ctx);
     rate_limits::apply(session, ctx).await?;
     body_limit(session, ctx)

@@ -10,12 +10,14 @@ use pingora_proxy::{FailToProxy, Session};
 use super::affinity_cookie;
 use super::classify;
 use super::content_coding;
+use super::cors;
 use super::ctx::RequestCtx;
 use super::failure_log;
 use super::reject::refuse;
 use super::response_cost;
 use super::stream_kind;
 use super::upstream_error::{has_begun, is_end_of_tunnel, may_try_again};
+use super::variables;
 use super::write_response::{close_if_leaving, hsts, write};
 use crate::backend::labels::{Outcome, RetryReason};
 use crate::fault::Fault;
@@ -158,6 +160,7 @@ pub(super) fn header(
         response.remove_header(&header::CONTENT_LENGTH);
         response.remove_header(&header::TRANSFER_ENCODING);
         affinity_cookie::reveal(session, response, ctx)?;
+        cors::apply(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
     }
@@ -186,7 +189,8 @@ pub(super) fn header(
         response.set_version(Version::HTTP_11);
     }
     if let Some(route) = &ctx.route {
-        route.response_headers.response(response)?;
+        route.response_headers.response(response, || variables::values(session.req_header(), ctx))?;
+        cors::apply(session, response, ctx)?;
     }
     if ctx.version == Version::HTTP_10
         && !response.headers.contains_key(header::CONTENT_LENGTH)
@@ -326,6 +330,7 @@ pub(super) async fn fault(
             response.insert_header("RateLimit-Policy", &refusal.policy)?;
             response.insert_header("RateLimit", &refusal.state)?;
         }
+        cors::apply(session, &mut response, ctx)?;
         Ok((response, body))
     });
     if grpc {

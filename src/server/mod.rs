@@ -9,6 +9,7 @@ mod api_values;
 mod drain;
 mod explain;
 mod explain_answer;
+mod explain_cors;
 mod explain_limits;
 mod explain_path;
 mod explain_request;

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "tls",
             "route",
             "message",
+            "cors",
             "rate_limit",
             "upstream",
             "pool",
@@ -57,6 +58,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "route",
             "message",
             "content_coding",
+            "cors",
             "rate_limit",
             "upstream",
             "pool",
@@ -74,7 +76,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "snapshot",
-        &["route", "message", "rate_limit", "upstream", "pool", "telemetry", "config"],
+        &["route", "message", "cors", "rate_limit", "upstream", "pool", "telemetry", "config"],
         "the configuration, compiled; never does I/O",
     ),
     (
@@ -94,6 +96,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
         "HTTP semantics: framing, fields, error responses; never picks a backend",
     ),
     ("content_coding", &["config"], "compression and decompression of bodies; never sees a connection"),
+    ("cors", &["config"], "the fields of cross-origin resource sharing; never refuses a request"),
     (
         "rate_limit",
         &["pool", "telemetry", "config"],

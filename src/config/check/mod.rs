@@ -6,6 +6,7 @@
 mod acme;
 mod balance;
 mod compress;
+mod cors;
 mod discover;
 mod headers;
 mod health;
@@ -17,6 +18,7 @@ mod route_match;
 mod routes;
 mod server;
 mod sticky;
+mod templates;
 mod text;
 mod tls;
 mod upstreams;

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, HostRule, Networks, Retry, RouteLimits, RouteTimeouts};
+use super::{Compression, Cors, HostRule, Networks, Retry, RouteLimits, RouteTimeouts};
 use crate::config::values::{HeaderEdits, Name};
 
 /// `defaults`: values for each route that does not set the key itself. Routes with `redirect` or `respond` take only
-/// `response_headers`, `limits`, `allow`, `deny`, `rate_limits`, `compress` and `decompress`.
+/// `response_headers`, `limits`, `allow`, `deny`, `rate_limits`, `cors`, `compress` and `decompress`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteDefaults {
@@ -29,6 +29,8 @@ pub struct RouteDefaults {
     pub timeouts: Option<RouteTimeouts>,
     /// When a request is retried on another backend.
     pub retry: Option<Retry>,
+    /// Cross-origin resource sharing (CORS), or `off`.
+    pub cors: Option<Cors>,
     /// Compression of responses, or `off`.
     pub compress: Option<Compression>,
     /// Decode gzip, br and zstd of backends for clients that do not accept the coding.
