@@ -4,16 +4,19 @@
 //! Compiling never does I/O, reads no clock and spawns no task, so a rejected reload has no effect.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts};
+use crate::config::schema::{self, CompressSettings, Document, Errors, Networks, RouteTimeouts};
 use crate::config::values::Name;
 use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
 use crate::cors::CorsPolicy;
+use crate::message::error_page::ErrorPages;
 use crate::message::forwarded::ForwardedHeaders;
 use crate::message::header_edits::CompiledHeaderEdits;
 use crate::message::host::HostPolicy;
@@ -46,6 +49,8 @@ pub struct Snapshot {
     pub upstreams: Upstreams,
     /// All rate limits, used or not.
     pub rate_limits: RateLimits,
+    /// The error pages of requests that match no route.
+    pub errors: Option<Arc<ErrorPages>>,
     /// Which forwarding fields are trusted, and which are sent.
     pub forwarding: ForwardedHeaders,
 }
@@ -79,6 +84,10 @@ pub struct Route {
     pub retry_share: f64,
     /// Retries per second that are allowed regardless of the budget.
     pub retry_floor: u32,
+    /// How the route answers during maintenance.
+    pub maintenance: Maintenance,
+    /// Error pages. `None`: Weir's own.
+    pub errors: Option<Arc<ErrorPages>>,
     /// CORS. `None`: its fields pass as they are.
     pub cors: Option<Box<CorsPolicy>>,
     /// Compression of responses.
@@ -130,13 +139,14 @@ impl Snapshot {
         let rate_limits = RateLimits::compile(document, &file, limits_before, metrics)
             .map_err(|(path, what)| CompileError { path, what })?;
         let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
+        let mut pages = SharedPages { file: &file, made: HashMap::new() };
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
             let meters = metrics.route(&route.label(index));
             routes.push((
                 &route.matches,
-                Arc::new(Route::compile(route, meters, &mut targets, &rate_limits, &file).map_err(at)?),
+                Arc::new(Route::compile(route, meters, (&mut targets, &mut pages), &rate_limits, &file).map_err(at)?),
             ));
         }
         Ok(Self {
@@ -147,6 +157,9 @@ impl Snapshot {
             listeners: ListenerNames::new(&document.listeners),
             listener_filters: ListenerFilters::compile(&document.listeners, &file)
                 .map_err(|what| CompileError { path: "listeners".into(), what })?,
+            errors: pages
+                .find(document.defaults.errors.as_ref())
+                .map_err(|what| CompileError { path: "defaults.errors".into(), what })?,
             upstreams,
             rate_limits,
             forwarding: ForwardedHeaders::new(document.forwarded, &document.trusted_proxies),
@@ -166,10 +179,10 @@ fn has_its_keys(checked: &ValidatedConfig) -> Result<(), CompileError> {
 }
 
 impl Route {
-    fn compile(
-        route: &schema::RouteSettings,
+    fn compile<'d>(
+        route: &'d schema::RouteSettings,
         meters: Arc<RouteMeters>,
-        targets: &mut Targets<'_>,
+        (targets, pages): (&mut Targets<'_>, &mut SharedPages<'d>),
         rate_limits: &RateLimits,
         file: &dyn Fn(&Path) -> Option<Vec<u8>>,
     ) -> Result<Self, String> {
@@ -189,10 +202,36 @@ impl Route {
             retry: Rule::new(&route.retry),
             retry_share: route.retry.budget.fraction(),
             retry_floor: route.retry.floor,
+            maintenance: Maintenance::compile(&route.maintenance, file)?,
+            errors: pages.find(Some(&route.errors))?,
             cors: route.cors.settings().map(CorsPolicy::compile).transpose()?.map(Box::new),
             compress: route.compress.settings().cloned(),
             decompress: route.decompress,
         })
+    }
+}
+
+/// How a route answers during maintenance.
+#[derive(Debug)]
+pub struct Maintenance {
+    /// `None`: no client passes.
+    allow: Option<ClientFilter>,
+    /// The value of Retry-After.
+    pub retry_after: Duration,
+}
+
+impl Maintenance {
+    fn compile(
+        settings: &schema::MaintenanceSettings,
+        file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+    ) -> Result<Self, String> {
+        let allow = ClientFilter::compile(&settings.allow, &Networks::default(), file)?;
+        Ok(Self { allow, retry_after: settings.retry_after.get() })
+    }
+
+    /// Whether this client uses the route during maintenance.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.allow.as_ref().is_some_and(|allow| allow.refuses(client).is_none())
     }
 }
 
@@ -215,6 +254,24 @@ fn action(
     match &route.respond {
         Some(respond) => Ok(Action::Respond(Box::new(Respond::compile(respond, file)?))),
         None => Err("no action".into()),
+    }
+}
+
+/// Shares the pages of `defaults.errors` among all routes that inherit them.
+struct SharedPages<'d> {
+    file: &'d dyn Fn(&Path) -> Option<Vec<u8>>,
+    made: HashMap<&'d Errors, Arc<ErrorPages>>,
+}
+
+impl<'d> SharedPages<'d> {
+    fn find(&mut self, errors: Option<&'d Errors>) -> Result<Option<Arc<ErrorPages>>, String> {
+        let Some(errors) = errors.filter(|errors| !errors.is_empty()) else { return Ok(None) };
+        if let Some(made) = self.made.get(errors) {
+            return Ok(Some(Arc::clone(made)));
+        }
+        let pages = Arc::new(ErrorPages::compile(errors, self.file)?);
+        self.made.insert(errors, Arc::clone(&pages));
+        Ok(Some(pages))
     }
 }
 

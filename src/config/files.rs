@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::authority::PeerRole;
 use super::backend_list;
 use super::disk::Disk;
+use super::error_page_files::{bad_error_page, error_page_files};
 use super::io_error::{hint, is_of_host, reason};
 use super::network_files::{bad_lines, network_files};
 use super::node::{DocumentPath, Node, Position};
@@ -155,6 +156,13 @@ pub(super) fn read(
                 }
                 problems.extend(of_file.sorted());
             }
+            (Some(bytes), Judge::ErrorPage) => {
+                if let Some(bad) = bad_error_page(path, bytes) {
+                    let mut of_file = Problems::new(&folder.join(path));
+                    of_file.add(Position { line: bad.line, column: 1 }, &place, bad.what, bad.hint);
+                    problems.extend(of_file.sorted());
+                }
+            }
             (Some(_), Judge::Together) | (None, _) => {}
         }
     }
@@ -222,6 +230,8 @@ enum Judge<'a> {
     Pem(fn(&[u8]) -> Option<pem::FileFault>),
     /// A file with one network per line.
     Networks { is_allow: bool },
+    /// A page of `errors`.
+    ErrorPage,
     /// A PEM file that is checked together with a second file.
     Together,
     /// A list of backends for this upstream.
@@ -279,6 +289,7 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
             named.push((place, path, Judge::List(upstream)));
         }
     }
+    named.extend(error_page_files(document).into_iter().map(|(place, path)| (place, path, Judge::ErrorPage)));
     let networks = network_files(document).into_iter();
     named.extend(networks.map(|file| (file.place, file.path, Judge::Networks { is_allow: file.is_allow })));
     named

@@ -16,6 +16,8 @@ mod acme;
 mod admin;
 mod compress;
 mod cors;
+mod errors;
+mod maintenance;
 mod networks;
 mod origin_pattern;
 mod outlier;
@@ -34,6 +36,8 @@ pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
 pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
 pub use cors::{Cors, CorsSettings};
+pub use errors::{ErrorPageSettings, ErrorStatus, Errors};
+pub use maintenance::MaintenanceSettings;
 pub use networks::Networks;
 pub use origin_pattern::OriginPattern;
 pub use outlier::{Outlier, OutlierDetection};
@@ -289,12 +293,16 @@ pub struct RouteSettings {
     pub allow: Networks,
     /// Networks whose clients are refused. It takes precedence over `allow`.
     pub deny: Networks,
+    /// How the route answers during maintenance.
+    pub maintenance: MaintenanceSettings,
     /// Names of `rate_limits` that apply to the request, in this order. One refusal is enough.
     pub rate_limits: Vec<Name>,
     /// Timeouts towards backends.
     pub timeouts: RouteTimeouts,
     /// When a request is retried on another backend.
     pub retry: Retry,
+    /// Pages in place of Weir's own error responses, by status: `502`, `4xx` or `5xx`.
+    pub errors: Errors,
     /// Cross-origin resource sharing (CORS), or `off`.
     pub cors: Cors,
     /// Compression of responses, or `off`. `{}` takes the default of each key.

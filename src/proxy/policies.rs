@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use super::cors;
 use super::ctx::RequestCtx;
 use super::grpc_call::GrpcCall;
+use super::maintenance;
 use super::rate_limits;
 use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
@@ -19,10 +20,11 @@ use crate::fault::Fault;
 use crate::message::grpc_timeout;
 use crate::snapshot::Route;
 
-/// Applies the policies of the matched route, in this order: networks, CORS preflight, request deadline, rate limits,
-/// body limit. `direct_response` answers the preflight.
+/// Applies the policies of the matched route, in this order: networks, maintenance, CORS preflight, request deadline,
+/// rate limits, body limit. `direct_response` answers the preflight.
 pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     networks(ctx)?;
+    maintenance::check(ctx)?;
     if cors::is_preflight(session, ctx) {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, R
 use super::super::value_hints;
 use super::super::values::{Name, Period};
 use super::headers::{self, Use};
-use super::{Check, compress, cors, templates, text};
+use super::{Check, compress, cors, errors, maintenance, templates, text};
 
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
 
@@ -35,6 +35,8 @@ pub(super) fn check(check: &mut Check<'_>) {
         headers::edits(check, &at.key("response_headers"), &route.response_headers, Use::Answered);
         retries(check, &at.key("retry"), &route.retry);
         cors::check(check, &at, route);
+        errors::check(check, &at, route);
+        maintenance::check(check, &at.key("maintenance"), &route.maintenance);
         if let Some(settings) = route.compress.settings() {
             compress::check(check, &at.key("compress"), settings);
         }
