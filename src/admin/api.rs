@@ -30,8 +30,22 @@ pub struct StatusReply {
     /// The certificates that ACME servers issue, by name.
     #[serde(default)]
     pub acme: Vec<AcmeName>,
+    /// The routes in maintenance.
+    #[serde(default)]
+    pub maintenance: Vec<MaintenanceReply>,
     /// By name.
     pub upstreams: Vec<UpstreamReply>,
+}
+
+/// The maintenance of a route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaintenanceReply {
+    /// The name of the route.
+    pub route: String,
+    /// Whether it is in maintenance.
+    pub on: bool,
+    /// Since when, RFC 3339. Null: it is not.
+    pub since: Option<String>,
 }
 
 /// The result of the last reload.

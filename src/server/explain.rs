@@ -100,6 +100,7 @@ fn one_route(
         (Some(mismatch), _) => describe(mismatch, request, &written.matches.listeners),
         (None, Some(chosen)) if Arc::ptr_eq(chosen, route) => match refused(snapshot, route, request) {
             Some(refused) => format!("takes it, but {refused}"),
+            None if is_in_maintenance(route, request) => "takes it, but it is in maintenance: 503".to_owned(),
             None => "takes it".to_owned(),
         },
         (None, Some(chosen)) => format!("matches, but `{}` is more specific or comes first", chosen.meters.name()),
@@ -120,6 +121,11 @@ fn refused(snapshot: &Snapshot, route: &Route, request: &ExplainedRequest) -> Op
         RefusedBy::Deny => "deny",
     };
     Some(format!("`{key}` of the {place} refuses the client {client}: 403"))
+}
+
+fn is_in_maintenance(route: &Route, request: &ExplainedRequest) -> bool {
+    let is_allowed = request.client.is_some_and(|client| route.maintenance.allows(client));
+    route.meters.maintenance().is_on() && !is_allowed
 }
 
 fn describe(mismatch: Mismatch<'_>, request: &ExplainedRequest, listeners: &[String]) -> String {

@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "telemetry",
             "background",
             "lifecycle",
+            "secure_file",
             "config",
             "path",
             "clock",
