@@ -142,7 +142,15 @@ fn cases(name: &str) -> usize {
 
 #[test]
 fn invalid_configurations_give_the_recorded_problems() {
-    let files = ["document.txt", "process.txt", "listeners.txt", "routes.txt", "rate_limits.txt", "upstreams.txt"];
+    let files = [
+        "document.txt",
+        "process.txt",
+        "listeners.txt",
+        "routes.txt",
+        "responses.txt",
+        "rate_limits.txt",
+        "upstreams.txt",
+    ];
     let count: usize = files.into_iter().map(cases).sum();
     assert!(count >= 150, "{count} cases");
 }

@@ -34,14 +34,9 @@ pub fn html(status: u16, message: &str, retry_after: Option<u64>, request_id: &s
                 main {
                     p.status { "Error " (status) }
                     h1 { (title) }
-                    p { (message) }
-                    p {
-                        @match retry_after.filter(|_| status == 429) {
-                            Some(1) => { "Wait a second, then try again." }
-                            Some(seconds) => { "Wait " (seconds) " seconds, then try again." }
-                            None => { (advice) }
-                        }
-                    }
+                    // For 429 it would repeat the title.
+                    @if status != 429 { p { (message) } }
+                    p { (wait(status, retry_after).unwrap_or_else(|| advice.to_owned())) }
                     @if status >= 500 { p { a href="" { "Try again" } } }
                     footer {
                         "If this goes on, tell the operator of this site. Send this request id along:" br;
@@ -52,6 +47,16 @@ pub fn html(status: u16, message: &str, retry_after: Option<u64>, request_id: &s
         }
     };
     page.into_string()
+}
+
+/// How long a visitor has to wait, if the response tells it. A second is only a hint for programs.
+fn wait(status: u16, retry_after: Option<u64>) -> Option<String> {
+    let seconds = retry_after.filter(|seconds| matches!(status, 429 | 503) && *seconds > 1)?;
+    Some(match seconds {
+        ..=120 => format!("Please try again in {seconds} seconds."),
+        ..=7200 => format!("Please try again in {} minutes.", seconds.div_ceil(60)),
+        _ => format!("Please try again in {} hours.", seconds.div_ceil(3600)),
+    })
 }
 
 /// The title, and the advice to a visitor.
@@ -80,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_page_has_advice_and_the_request_id_and_loads_nothing() {
-        for status in 400..600 {
+        for status in (400..600).filter(|status| *status != 429) {
             let page = html(status, "No server is available.", None, "r-1");
             for part in ["r-1", "No server is available.", "width=device-width", "prefers-color-scheme:dark", "<h1>"] {
                 assert!(page.contains(part), "{status}: {part}");
@@ -90,8 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_a_rate_limit_tells_how_long_to_wait() {
-        assert!(html(429, "m", Some(17), "i").contains("Wait 17 seconds, then try again."));
+    fn a_page_tells_how_long_to_wait() {
+        assert!(html(429, "m", Some(17), "i").contains("Please try again in 17 seconds."));
+        assert!(html(503, "m", Some(3581), "i").contains("Please try again in 60 minutes."));
+        assert!(html(503, "m", Some(90_000), "i").contains("Please try again in 25 hours."));
         assert!(html(429, "m", None, "i").contains("Wait a little"));
         assert!(html(503, "m", Some(1), "i").contains("in a few moments"));
     }

@@ -19,8 +19,7 @@ use crate::message::error_response::ErrorResponse;
 use crate::message::variables::RequestValues;
 
 /// The fields of a replaced response that its status needs or that are meant for the client.
-const KEPT: [HeaderName; 5] =
-    [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::SET_COOKIE, header::CACHE_CONTROL];
+const KEPT: [HeaderName; 4] = [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::SET_COOKIE];
 
 /// The message of a page that replaces a backend's response, where the operator has no page in the client's format.
 const MESSAGE: &str = "The server answered with an error.";
@@ -50,8 +49,7 @@ pub(super) fn page_with_values<'a>(
 /// A page replaces the response.
 pub(super) fn replace(session: &Session, response: &ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
     let status = response.status.as_u16();
-    let replaces = page(ctx, status).is_some_and(ErrorPage::replaces) && !asks_grpc(session);
-    if status < 400 || !replaces {
+    if status < 400 || !page(ctx, status).is_some_and(ErrorPage::replaces) || asks_grpc(session) {
         return Ok(());
     }
     response_cost::header(response, ctx);
