@@ -85,7 +85,7 @@ pub struct Route {
     /// Retries per second that are allowed regardless of the budget.
     pub retry_floor: u32,
     /// How the route answers during maintenance.
-    pub maintenance: Maintenance,
+    pub maintenance: RouteMaintenance,
     /// Error pages. `None`: Weir's own.
     pub errors: Option<Arc<ErrorPages>>,
     /// CORS. `None`: its fields pass as they are.
@@ -202,7 +202,7 @@ impl Route {
             retry: Rule::new(&route.retry),
             retry_share: route.retry.budget.fraction(),
             retry_floor: route.retry.floor,
-            maintenance: Maintenance::compile(&route.maintenance, file)?,
+            maintenance: RouteMaintenance::compile(&route.maintenance, file)?,
             errors: pages.find(Some(&route.errors))?,
             cors: route.cors.settings().map(CorsPolicy::compile).transpose()?.map(Box::new),
             compress: route.compress.settings().cloned(),
@@ -213,14 +213,14 @@ impl Route {
 
 /// How a route answers during maintenance.
 #[derive(Debug)]
-pub struct Maintenance {
+pub struct RouteMaintenance {
     /// `None`: no client passes.
     allow: Option<ClientFilter>,
     /// The value of Retry-After.
     pub retry_after: Duration,
 }
 
-impl Maintenance {
+impl RouteMaintenance {
     fn compile(
         settings: &schema::MaintenanceSettings,
         file: &dyn Fn(&Path) -> Option<Vec<u8>>,

@@ -54,7 +54,7 @@ fn wait(status: u16, retry_after: Option<u64>) -> Option<String> {
     let seconds = retry_after.filter(|seconds| matches!(status, 429 | 503) && *seconds > 1)?;
     Some(match seconds {
         ..=120 => format!("Please try again in {seconds} seconds."),
-        ..=7200 => format!("Please try again in {} minutes.", seconds.div_ceil(60)),
+        121..=7200 => format!("Please try again in {} minutes.", seconds.div_ceil(60)),
         _ => format!("Please try again in {} hours.", seconds.div_ceil(3600)),
     })
 }

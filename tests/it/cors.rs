@@ -1,6 +1,9 @@
 //! CORS: preflights, and the fields on every response of a route, for each way that a request can take.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use http::Request;
 
@@ -193,4 +196,38 @@ fn a_reload_applies_changed_origins_and_explain_tells_the_decision() {
     assert!(text.contains("cross-origin: Weir answers the preflight for POST with 204"), "{text}");
     let text = explain("GET", APP);
     assert!(text.contains("cross-origin: pages of https://app.example may not read the response"), "{text}");
+}
+
+#[test]
+fn no_response_lacks_the_fields_while_the_configuration_changes() {
+    let origin = Origin::start(|request| Reply::new(if request.target == "/503" { 503 } else { 200 }, "ok"));
+    let page = |text: &str| {
+        config(&origin)
+            .set("routes.all.errors.503", "replace: true")
+            .set("routes.all.errors.503.text", ["'", text, " {status}'"].concat())
+            .set("routes.all.response_headers.set.x-route", "'{route}'")
+    };
+    let weir = Weir::start(page("zero"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = ["/", "/503"].map(|path| ask_until(&weir, path, &stop)).into();
+    for text in ["one", "two", "three", "four"] {
+        assert!(weir.reload(page(text)));
+    }
+    stop.store(true, Ordering::Release);
+    assert!(clients.into_iter().all(|client| client.join().unwrap() > 0));
+}
+
+/// Asks for this path until told to stop, and counts the responses.
+fn ask_until(weir: &Weir, path: &'static str, stop: &Arc<AtomicBool>) -> JoinHandle<usize> {
+    let (address, stop) = (weir.web(), Arc::clone(stop));
+    std::thread::spawn(move || {
+        let (mut client, mut count) = (Client::connect(address), 0);
+        while !stop.load(Ordering::Acquire) || count == 0 {
+            let response = client.get_with(path, &[("Origin", APP)]);
+            assert_eq!((allowed(&response), response.header("x-route")), (Some(APP), Some("all")), "{path}");
+            assert!(response.status == 200 || response.text().ends_with(" 503"), "{}", response.text());
+            count += 1;
+        }
+        count
+    })
 }
