@@ -5,18 +5,19 @@
 //! ```text
 //! main
 //! cli                  server, admin, demo, config
-//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, rate_limit, upstream, pool, telemetry, background, lifecycle, config, path, clock
+//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, cors, rate_limit, upstream, pool, telemetry, background, lifecycle, secure_file, config, path, clock
 //! admin                upstream, telemetry, backend, background, severity
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
-//! proxy                snapshot, listener, route, message, content_coding, rate_limit, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
-//! snapshot             route, message, rate_limit, upstream, pool, telemetry, config
+//! proxy                snapshot, listener, route, message, content_coding, cors, rate_limit, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
+//! snapshot             route, message, cors, rate_limit, upstream, pool, telemetry, config
 //! listener             tls, message, telemetry, body_gate, fault, proxy_protocol, resource_exhaustion, config
 //! tls                  telemetry, resource_exhaustion, config, secure_file
 //! route                message, config, path
 //! message              fault, config, path
 //! content_coding       config
+//! cors                 config
 //! rate_limit           pool, telemetry, config
 //! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
 //! pool                 body_gate, proxy_protocol, resource_exhaustion, config

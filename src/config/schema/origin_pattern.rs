@@ -134,8 +134,8 @@ struct OriginSection {
 
 impl<'de> Deserialize<'de> for OriginPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrSection;
-        impl<'de> Visitor<'de> for TextOrSection {
+        struct OriginForm;
+        impl<'de> Visitor<'de> for OriginForm {
             type Value = OriginPattern;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an origin such as `https://app.example.org`, or `{ regex: … }`")
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for OriginPattern {
                 Ok(OriginPattern::Regex(written, anchored))
             }
         }
-        deserializer.deserialize_any(TextOrSection)
+        deserializer.deserialize_any(OriginForm)
     }
 }
 
