@@ -27,6 +27,8 @@ pub enum Fault {
     BodyTooLarge,
     /// The header is larger than `listeners[].limits` allow.
     HeaderTooLarge,
+    /// The route is in maintenance.
+    Maintenance,
     /// No backend is available.
     NoBackend,
     /// The queue of the upstream is full.
@@ -68,7 +70,7 @@ pub enum Blame {
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RefusedPolicy,
@@ -78,6 +80,7 @@ impl Fault {
         Self::StoreUnavailable,
         Self::BodyTooLarge,
         Self::HeaderTooLarge,
+        Self::Maintenance,
         Self::NoBackend,
         Self::QueueFull,
         Self::QueueTimeout,
@@ -106,6 +109,7 @@ impl Fault {
             Self::StoreUnavailable => ("store_unavailable", 503, Blame::Operator, 14),
             Self::BodyTooLarge => ("body_too_large", 413, Blame::Client, 8),
             Self::HeaderTooLarge => ("header_too_large", 431, Blame::Client, 8),
+            Self::Maintenance => ("maintenance", 503, Blame::Operator, 14),
             Self::NoBackend => ("no_backend", 503, Blame::Operator, 14),
             Self::QueueFull => ("queue_full", 503, Blame::Operator, 14),
             Self::QueueTimeout => ("queue_timeout", 503, Blame::Operator, 14),

@@ -17,6 +17,7 @@
 //! route                message, config, path
 //! message              fault, config, path
 //! content_coding       config
+//! cors                 config
 //! rate_limit           pool, telemetry, config
 //! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
 //! pool                 body_gate, proxy_protocol, resource_exhaustion, config
@@ -49,6 +50,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod content_coding;
+pub mod cors;
 pub mod demo;
 pub mod fault;
 pub mod instruments;

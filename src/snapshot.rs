@@ -8,18 +8,21 @@ pub mod forward_auth;
 pub mod jwt_policy;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
 use self::access::{AccessPolicies, RouteAccess};
-
 use crate::auth::jwt::KeyStore;
-use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts};
+use crate::config::schema::{self, CompressSettings, Document, Errors, Networks, RouteTimeouts};
 use crate::config::values::Name;
 use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
+use crate::cors::CorsPolicy;
+use crate::message::error_page::ErrorPages;
 use crate::message::forwarded::ForwardedHeaders;
 use crate::message::header_edits::CompiledHeaderEdits;
 use crate::message::host::HostPolicy;
@@ -54,6 +57,8 @@ pub struct Snapshot {
     pub rate_limits: RateLimits,
     /// The keys of tokens that are fetched from issuers. All snapshots share them.
     pub key_store: Arc<KeyStore>,
+    /// The error pages of requests that match no route.
+    pub errors: Option<Arc<ErrorPages>>,
     /// Which forwarding fields are trusted, and which are sent.
     pub forwarding: ForwardedHeaders,
 }
@@ -89,6 +94,12 @@ pub struct Route {
     pub retry_share: f64,
     /// Retries per second that are allowed regardless of the budget.
     pub retry_floor: u32,
+    /// How the route answers during maintenance.
+    pub maintenance: RouteMaintenance,
+    /// Error pages. `None`: Weir's own.
+    pub errors: Option<Arc<ErrorPages>>,
+    /// CORS. `None`: its fields pass as they are.
+    pub cors: Option<Box<CorsPolicy>>,
     /// Compression of responses.
     pub compress: Option<CompressSettings>,
     /// Whether the coding of a response is removed for clients that do not accept it.
@@ -141,13 +152,17 @@ impl Snapshot {
         let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
         let policies =
             access::compile(checked, &mut targets, &key_store).map_err(|(path, what)| CompileError { path, what })?;
+        let mut pages = SharedPages { file: &file, made: HashMap::new() };
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
             let meters = metrics.route(&route.label(index));
             routes.push((
                 &route.matches,
-                Arc::new(Route::compile(route, meters, &mut targets, (&rate_limits, &policies), &file).map_err(at)?),
+                Arc::new(
+                    Route::compile(route, meters, (&mut targets, &mut pages), (&rate_limits, &policies), &file)
+                        .map_err(at)?,
+                ),
             ));
         }
         Ok(Self {
@@ -158,6 +173,9 @@ impl Snapshot {
             listeners: ListenerNames::new(&document.listeners),
             listener_filters: ListenerFilters::compile(&document.listeners, &file)
                 .map_err(|what| CompileError { path: "listeners".into(), what })?,
+            errors: pages
+                .find(document.defaults.errors.as_ref())
+                .map_err(|what| CompileError { path: "defaults.errors".into(), what })?,
             upstreams,
             rate_limits,
             key_store,
@@ -184,10 +202,10 @@ fn has_its_keys(checked: &ValidatedConfig) -> Result<(), CompileError> {
 }
 
 impl Route {
-    fn compile(
-        route: &schema::RouteSettings,
+    fn compile<'d>(
+        route: &'d schema::RouteSettings,
         meters: Arc<RouteMeters>,
-        targets: &mut Targets<'_>,
+        (targets, pages): (&mut Targets<'_>, &mut SharedPages<'d>),
         (rate_limits, policies): (&RateLimits, &AccessPolicies),
         file: &dyn Fn(&Path) -> Option<Vec<u8>>,
     ) -> Result<Self, String> {
@@ -208,9 +226,36 @@ impl Route {
             retry: Rule::new(&route.retry),
             retry_share: route.retry.budget.fraction(),
             retry_floor: route.retry.floor,
+            maintenance: RouteMaintenance::compile(&route.maintenance, file)?,
+            errors: pages.find(Some(&route.errors))?,
+            cors: route.cors.settings().map(CorsPolicy::compile).transpose()?.map(Box::new),
             compress: route.compress.settings().cloned(),
             decompress: route.decompress,
         })
+    }
+}
+
+/// How a route answers during maintenance.
+#[derive(Debug)]
+pub struct RouteMaintenance {
+    /// `None`: no client passes.
+    allow: Option<ClientFilter>,
+    /// The value of Retry-After.
+    pub retry_after: Duration,
+}
+
+impl RouteMaintenance {
+    fn compile(
+        settings: &schema::MaintenanceSettings,
+        file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+    ) -> Result<Self, String> {
+        let allow = ClientFilter::compile(&settings.allow, &Networks::default(), file)?;
+        Ok(Self { allow, retry_after: settings.retry_after.get() })
+    }
+
+    /// Whether this client uses the route during maintenance.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.allow.as_ref().is_some_and(|allow| allow.refuses(client).is_none())
     }
 }
 
@@ -233,6 +278,24 @@ fn action(
     match &route.respond {
         Some(respond) => Ok(Action::Respond(Box::new(Respond::compile(respond, file)?))),
         None => Err("no action".into()),
+    }
+}
+
+/// Shares the pages of `defaults.errors` among all routes that inherit them.
+struct SharedPages<'d> {
+    file: &'d dyn Fn(&Path) -> Option<Vec<u8>>,
+    made: HashMap<&'d Errors, Arc<ErrorPages>>,
+}
+
+impl<'d> SharedPages<'d> {
+    fn find(&mut self, errors: Option<&'d Errors>) -> Result<Option<Arc<ErrorPages>>, String> {
+        let Some(errors) = errors.filter(|errors| !errors.is_empty()) else { return Ok(None) };
+        if let Some(made) = self.made.get(errors) {
+            return Ok(Some(Arc::clone(made)));
+        }
+        let pages = Arc::new(ErrorPages::compile(errors, self.file)?);
+        self.made.insert(errors, Arc::clone(&pages));
+        Ok(Some(pages))
     }
 }
 

@@ -33,6 +33,9 @@ pub struct StatusReply {
     /// The certificates that ACME servers issue, by name.
     #[serde(default)]
     pub acme: Vec<AcmeName>,
+    /// The routes in maintenance.
+    #[serde(default)]
+    pub maintenance: Vec<MaintenanceReply>,
     /// By name.
     pub upstreams: Vec<UpstreamReply>,
 }
@@ -79,6 +82,17 @@ pub enum UpgradeReply {
 pub struct UpgradeOrder {
     /// The time in which the new process must be ready, in milliseconds. Null: 30 s.
     pub timeout_ms: Option<u64>,
+}
+
+/// The maintenance of a route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaintenanceReply {
+    /// The name of the route.
+    pub route: String,
+    /// Whether it is in maintenance.
+    pub on: bool,
+    /// Since when, RFC 3339. Null: it is not.
+    pub since: Option<String>,
 }
 
 /// The result of the last reload.

@@ -30,6 +30,9 @@ pub struct Explanation {
     /// The Location of a redirect.
     #[serde(default)]
     pub location: Option<String>,
+    /// The decision of `cors` about the origin of the request, in words. Null without one.
+    #[serde(default)]
+    pub cors: Option<String>,
     /// The path and query that a backend receives. Null if the route does not rewrite them.
     #[serde(default)]
     pub rewritten: Option<String>,

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::telemetry::Metrics;
 
-use super::api::{BackendReply, ReloadReply, StatusReply, UpgradeReply};
+use super::api::{BackendReply, MaintenanceReply, ReloadReply, StatusReply, UpgradeReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
 use crate::upstream::admin_override::BackendOverride;
@@ -53,6 +53,18 @@ pub trait Control: Send + Sync + 'static {
         backend: &str,
         wanted: BackendOverride,
     ) -> Result<BackendReply, ControlError>;
+
+    /// The maintenance of a route.
+    ///
+    /// # Errors
+    /// There is no such route.
+    fn maintenance(&self, route: &str) -> Result<MaintenanceReply, ControlError>;
+
+    /// Switches the maintenance of a route. May block.
+    ///
+    /// # Errors
+    /// There is no such route, or the change cannot be stored. Nothing has changed then.
+    fn set_maintenance(&self, route: &str, on: bool) -> Result<MaintenanceReply, ControlError>;
 
     /// Explains how a request would be handled. Has no side effects.
     ///

@@ -17,6 +17,7 @@ mod backends;
 mod caller;
 mod limits_table;
 mod login;
+mod maintenance;
 mod metrics_endpoint;
 mod origin;
 mod respond;

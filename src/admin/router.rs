@@ -17,6 +17,7 @@ use super::caller::{AuthLayer, Caller};
 use super::control::{Control, ControlError, SharedControl};
 use super::explain_endpoint;
 use super::login;
+use super::maintenance;
 use super::metrics_endpoint;
 use super::respond::{failed, off_thread, refuse};
 use super::status_page;
@@ -54,6 +55,7 @@ pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
         .route("/api/v1/upgrade", post(upgrade))
         .route("/api/v1/explain", get(explain_endpoint::explain))
         .route("/api/v1/upstreams/{upstream}/backends/{backend}", get(backends::show).put(backends::change))
+        .route("/api/v1/routes/{route}/maintenance", get(maintenance::show).put(maintenance::change))
         .with_state(control)
         .merge(sessions)
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page"))

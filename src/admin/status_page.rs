@@ -7,8 +7,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::OffsetDateTime;
 
 use super::api::{
-    AcmeName, BackendReply, CertificateReply, DiscoveryReply, LastError, LastReloadReply, ListenerReply, StatusReply,
-    UpstreamReply, age,
+    AcmeName, BackendReply, CertificateReply, DiscoveryReply, LastError, LastReloadReply, ListenerReply,
+    MaintenanceReply, StatusReply, UpstreamReply, age,
 };
 use super::api_limits::LimitsReply;
 use super::caller::Caller;
@@ -63,6 +63,7 @@ fn page(status: &StatusReply, limits: &LimitsReply, caller: Caller) -> Markup {
                 (listeners(&status.listeners))
                 @if !status.certificates.is_empty() { (certificates(&status.certificates)) }
                 @if !status.acme.is_empty() { (acme(&status.acme)) }
+                @if !status.maintenance.is_empty() { (maintenance(&status.maintenance)) }
                 @for each in &status.upstreams { (upstream(each)) }
                 (limits_table::limits(limits))
                 p.dim {
@@ -134,6 +135,18 @@ fn certificates(certificates: &[CertificateReply]) -> Markup {
                     td { (certificate.not_after) }
                     td.n { (label(class, &certificate.days_left.to_string())) }
                 }
+            }
+        } }
+    }
+}
+
+fn maintenance(routes: &[MaintenanceReply]) -> Markup {
+    html! {
+        h2 { "Routes in maintenance" }
+        div.box { table {
+            tr { th { "route" } th { "since" } }
+            @for route in routes {
+                tr { td { (route.route) } td { (route.since.as_deref().unwrap_or_default()) } }
             }
         } }
     }

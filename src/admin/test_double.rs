@@ -11,7 +11,7 @@ use crate::backend::labels::BackendCondition;
 use crate::telemetry::Metrics;
 use crate::upstream::admin_override::BackendOverride;
 
-use super::api::{BackendReply, ProblemReply, ReloadReply, StatusReply, UpgradeReply};
+use super::api::{BackendReply, MaintenanceReply, ProblemReply, ReloadReply, StatusReply, UpgradeReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
 use super::control::{Control, ControlError, Readiness};
@@ -108,6 +108,19 @@ impl Control for TestDouble {
             return Err(ControlError::Impossible("300 is not a weight".into()));
         }
         self.backend(upstream, backend)
+    }
+
+    fn maintenance(&self, route: &str) -> Result<MaintenanceReply, ControlError> {
+        match route {
+            "a b" => Ok(MaintenanceReply { route: route.into(), on: false, since: None }),
+            _ => Err(ControlError::NotThere(format!("no route `{route}`; there is `a b`"))),
+        }
+    }
+
+    fn set_maintenance(&self, route: &str, on: bool) -> Result<MaintenanceReply, ControlError> {
+        self.note("maintenance");
+        let reply = self.maintenance(route)?;
+        Ok(MaintenanceReply { on, since: on.then(|| "2023-11-14T22:13:20Z".into()), ..reply })
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {

@@ -6,7 +6,9 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use time::OffsetDateTime;
 
-use crate::admin::api::{AcmeName, BackendReply, CertificateReply, DiscoveryReply, StatusReply, UpstreamReply, age};
+use crate::admin::api::{
+    AcmeName, BackendReply, CertificateReply, DiscoveryReply, MaintenanceReply, StatusReply, UpstreamReply, age,
+};
 
 /// The whole text.
 pub(super) fn status(status: &StatusReply) -> String {
@@ -40,6 +42,13 @@ pub(super) fn status(status: &StatusReply) -> String {
     if !status.acme.is_empty() {
         let mut rows = vec![["ACME", "STATE", "FAILURES", "NEXT ORDER", "ERROR"].map(str::to_owned).to_vec()];
         rows.extend(status.acme.iter().map(ordered));
+        text.push('\n');
+        columns(&mut text, &rows);
+    }
+    if !status.maintenance.is_empty() {
+        let mut rows = vec![["ROUTE IN MAINTENANCE", "SINCE"].map(str::to_owned).to_vec()];
+        let row = |reply: &MaintenanceReply| vec![reply.route.clone(), reply.since.clone().unwrap_or_default()];
+        rows.extend(status.maintenance.iter().map(row));
         text.push('\n');
         columns(&mut text, &rows);
     }

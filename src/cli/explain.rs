@@ -66,6 +66,9 @@ fn text(explained: &Explanation) -> String {
     rows.extend(explained.routes.iter().map(|route| vec![route.name.clone(), yes(route.matches), route.why.clone()]));
     columns(&mut text, &rows);
     text += &format!("\n{}\n", decision(explained));
+    if let Some(cors) = &explained.cors {
+        text += &format!("cross-origin: {cors}\n");
+    }
     for listener in &explained.redirecting_listeners {
         text += &format!("on listener {}: 308 to {}, by its `redirect_https`\n", listener.name, listener.location);
     }

@@ -14,6 +14,7 @@ mod help;
 pub mod http_client;
 mod limits;
 mod man;
+mod maintenance;
 mod problem_list;
 mod proxy;
 mod proxy_addresses;
@@ -111,6 +112,11 @@ backend that it is draining, and stops. If COMMAND fails, the backend stays drai
 
 Exit status: 0 done, 1 it stopped before the last backend, or the process cannot be reached.";
 
+const AFTER_MAINTENANCE: &str = "\
+Clients get 503 with Retry-After and the error page of the route; those in `maintenance.allow` use the route as before. Requests \
+in progress finish. It survives reloads, and with `server.state_dir` restarts and upgrades. `weir status` shows the routes in \
+maintenance. Exit status: 0 done, 1 there is no such route, or the process cannot be reached.";
+
 const AFTER_EXPLAIN: &str = "\
 Asking changes nothing. Exit status: 0 a route or `redirect_https` answers, 1 no route matches, or the process cannot be \
 reached.";
@@ -160,6 +166,9 @@ enum Command {
     Disable(backend_commands::One),
     /// Undo drain and disable
     Enable(backend_commands::One),
+    /// Switch the maintenance of a route on or off: its clients get 503
+    #[command(after_help = AFTER_MAINTENANCE)]
+    Maintenance(maintenance::Maintenance),
     /// Override the configured weight of a backend, until undone
     Weight(backend_commands::Weight),
     /// Show which route and which backend a request would get, and why not the others
@@ -222,6 +231,7 @@ pub fn main() -> ExitCode {
         Command::Enable(options) => backend_commands::enable(&options),
         Command::Explain(options) => explain::explain(&options),
         Command::HashKey(options) => hash_key::hash_key(&options),
+        Command::Maintenance(options) => maintenance::maintenance(&options),
         Command::Weight(options) => backend_commands::weight(&options),
         Command::Version => version::version(),
         Command::Completions(options) => completions::completions(&options, command()),

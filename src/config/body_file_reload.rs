@@ -1,15 +1,16 @@
-//! Reloads the files of `routes[].respond.body_file` for an unchanged document.
+//! Reloads the files of `routes[].respond.body_file` and of `errors` for an unchanged document.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ValidatedConfig;
+use super::error_page_files::{bad_error_page, error_page_files};
 use super::file_reload::RenewedContent;
 use super::files;
 
 impl ValidatedConfig {
-    /// The files of response bodies, as paths joined with the folder of the configuration. Each is a group of its own.
+    /// The files of response bodies and error pages, as paths joined with the folder of the configuration. Each is a group of its own.
     pub fn body_files(&self) -> Vec<Vec<PathBuf>> {
         self.named_bodies().into_iter().map(|path| vec![self.folder().join(path)]).collect()
     }
@@ -20,14 +21,20 @@ impl ValidatedConfig {
         changed: &BTreeSet<PathBuf>,
         read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> RenewedContent {
-        self.with_files_read_again(self.named_bodies(), changed, read, |path, bytes| {
-            files::bad_body(bytes).map(|(what, _)| format!("{} {what}", path.display()))
+        let pages: BTreeSet<&Path> = error_page_files(self.document()).into_iter().map(|(_, path)| path).collect();
+        self.with_files_read_again(self.named_bodies(), changed, read, |path, bytes| match files::bad_body(bytes) {
+            Some((what, _)) => Some(format!("{} {what}", path.display())),
+            None if pages.contains(path) => {
+                bad_error_page(path, bytes).map(|bad| format!("{}:{}: {}", path.display(), bad.line, bad.what))
+            }
+            None => None,
         })
     }
 
     fn named_bodies(&self) -> BTreeSet<&Path> {
         let responses = self.document().routes.iter().filter_map(|route| route.respond.as_ref());
-        responses.filter_map(|respond| respond.body_file.as_deref()).collect()
+        let pages = error_page_files(self.document()).into_iter().map(|(_, path)| path);
+        responses.filter_map(|respond| respond.body_file.as_deref()).chain(pages).collect()
     }
 }
 

@@ -12,6 +12,7 @@ use super::auth_files::{AuthFileFormat, auth_files};
 use super::authority::PeerRole;
 use super::backend_list;
 use super::disk::Disk;
+use super::error_page_files::{bad_error_page, error_page_files};
 use super::io_error::{hint, is_of_host, reason};
 use super::network_files::{bad_lines, network_files};
 use super::node::{DocumentPath, Node, Position};
@@ -172,6 +173,13 @@ pub(super) fn read(
                 }
                 problems.extend(of_file.sorted());
             }
+            (Some(bytes), Judge::ErrorPage) => {
+                if let Some(bad) = bad_error_page(path, bytes) {
+                    let mut of_file = Problems::new(&folder.join(path));
+                    of_file.add(Position { line: bad.line, column: 1 }, &place, bad.what, bad.hint);
+                    problems.extend(of_file.sorted());
+                }
+            }
             (Some(_), Judge::Together) | (None, _) => {}
         }
     }
@@ -241,6 +249,8 @@ enum Judge<'a> {
     Networks { is_allow: bool },
     /// A file of users or of API keys.
     Credentials(AuthFileFormat),
+    /// A page of `errors`.
+    ErrorPage,
     /// A PEM file that is checked together with a second file.
     Together,
     /// A list of backends for this upstream.
@@ -303,6 +313,7 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
         let ca = policy.jwt().and_then(|jwt| jwt.ca.as_deref());
         named.extend(ca.map(|ca| (at, ca, Judge::Pem(bad_authorities_of_servers))));
     }
+    named.extend(error_page_files(document).into_iter().map(|(place, path)| (place, path, Judge::ErrorPage)));
     let networks = network_files(document).into_iter();
     named.extend(networks.map(|file| (file.place, file.path, Judge::Networks { is_allow: file.is_allow })));
     let credentials = auth_files(document).into_iter();

@@ -32,6 +32,7 @@ pub(super) fn network_files(document: &Document) -> Vec<NetworkFile<'_>> {
         let at = DocumentPath::of("routes").index(index);
         add(&at, "allow", &route.allow);
         add(&at, "deny", &route.deny);
+        add(&at.key("maintenance"), "allow", &route.maintenance.allow);
     }
     files
 }

@@ -122,6 +122,7 @@ fn named(name: &str, defs: &Map<String, Value>) -> Kind {
         "DnsName" => "name in DNS",
         "NameServer" => "`ip` or `ip:port`",
         "HostPattern" => "host",
+        "OriginPattern" => "origin or `{ regex: … }`",
         "Method" => "method",
         "HostRule" => "`keep`, `backend` or a name",
         "Pattern" => "regular expression",

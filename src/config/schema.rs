@@ -16,7 +16,11 @@ mod acme;
 mod admin;
 mod auth;
 mod compress;
+mod cors;
+mod errors;
+mod maintenance;
 mod networks;
+mod origin_pattern;
 mod outlier;
 mod paths;
 mod rate_limit;
@@ -36,7 +40,11 @@ pub use auth::{
     ForwardAuthSettings, JwtAuth, JwtRequirements, KeySetSource, RouteAuth, TokenPlace,
 };
 pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
+pub use cors::{Cors, CorsSettings};
+pub use errors::{ErrorPageSettings, ErrorStatus, Errors};
+pub use maintenance::MaintenanceSettings;
 pub use networks::Networks;
+pub use origin_pattern::OriginPattern;
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{
@@ -282,9 +290,9 @@ pub struct RouteSettings {
     pub rewrite: Option<RewriteSettings>,
     /// The Host field that backends receive: `keep`, `backend` or a name.
     pub host: HostRule,
-    /// Edits of the request header fields.
+    /// Edits of the request header fields. Values may have variables, such as `{client}`.
     pub request_headers: HeaderEdits,
-    /// Edits of the response header fields.
+    /// Edits of the response header fields. Values may have variables, such as `{request_id}`.
     pub response_headers: HeaderEdits,
     /// Limits for the request.
     pub limits: RouteLimits,
@@ -293,6 +301,8 @@ pub struct RouteSettings {
     pub allow: Networks,
     /// Networks whose clients are refused. It takes precedence over `allow`.
     pub deny: Networks,
+    /// How the route answers during maintenance.
+    pub maintenance: MaintenanceSettings,
     /// Names of `rate_limits` that apply to the request, in this order. One refusal is enough.
     pub rate_limits: Vec<Name>,
     /// Access policies that a request must satisfy: a list of names of `auth`, which all must let it pass, or
@@ -302,6 +312,10 @@ pub struct RouteSettings {
     pub timeouts: RouteTimeouts,
     /// When a request is retried on another backend.
     pub retry: Retry,
+    /// Pages in place of Weir's own error responses, by status: `502`, `4xx` or `5xx`.
+    pub errors: Errors,
+    /// Cross-origin resource sharing (CORS), or `off`.
+    pub cors: Cors,
     /// Compression of responses, or `off`. `{}` takes the default of each key.
     pub compress: Compression,
     /// Decode gzip, br and zstd of backends for clients that do not accept the coding.
@@ -322,9 +336,8 @@ pub struct SplitTarget {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedirectSettings {
-    /// The Location field. `{scheme}`, `{host}` (with its port), `{hostname}`, `{port}`, `{path}` and `{query}` (with
-    /// its `?`) are replaced by those of the request. If the request has no port, `{port}` is the default of its
-    /// scheme, 80 or 443.
+    /// The Location field. It may have variables, such as `https://{hostname}{path}{query}`. Values of header fields
+    /// are percent-encoded as one component.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "permanent_redirect")]

@@ -158,6 +158,7 @@ fn invalid_configurations_give_the_recorded_problems() {
         "process.txt",
         "listeners.txt",
         "routes.txt",
+        "responses.txt",
         "rate_limits.txt",
         "upstreams.txt",
         "credentials.txt",

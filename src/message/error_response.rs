@@ -1,4 +1,4 @@
-//! Error responses of Weir for faults: plain text, JSON if the client prefers it, or a gRPC status.
+//! Error responses of Weir for faults: a page in HTML, JSON or plain text as the client prefers, or a gRPC status.
 //!
 //! It never reveals a backend, an address or a system error. The log has the details under the request id of the
 //! response.
@@ -9,11 +9,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 
+use super::accept;
+use super::default_page;
+use super::error_page::ErrorPage;
+use super::variables::RequestValues;
+use crate::config::PageFormat;
 use crate::fault::Fault;
 use crate::message::request_id;
-
-/// The maximum number of media ranges that are read from an Accept field.
-const RANGES: usize = 32;
 
 /// The value of Allow, which a 405 must have (RFC 9110 section 15.5.6). It lists the methods that Weir forwards.
 /// Backends may allow fewer or more.
@@ -24,6 +26,8 @@ pub const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 pub struct ErrorResponse<'a> {
     /// The cause.
     pub fault: Fault,
+    /// The label of the cause in JSON, if it is no fault.
+    pub label: Option<&'static str>,
     /// `fault.status()`, or the status that a policy or the check of the head has chosen.
     pub status: u16,
     /// The text for the client; `None`: that of the fault.
@@ -36,6 +40,8 @@ pub struct ErrorResponse<'a> {
     pub retry_after: Option<u64>,
     /// Whether the request is a gRPC call. gRPC clients read only `grpc-status`.
     pub grpc: bool,
+    /// The page of the operator for this status, and the values of its variables.
+    pub page: Option<(&'a ErrorPage, RequestValues<'a>)>,
 }
 
 impl ErrorResponse<'_> {
@@ -94,13 +100,25 @@ impl ErrorResponse<'_> {
 
     fn body(&self) -> (&'static str, Bytes) {
         let (status, message, id) = (self.status, self.message(), self.request_id);
-        if prefers_json(self.accept.unwrap_or_default()) {
-            let body = serde_json::json!({
-                "error": self.fault.label(), "status": status, "message": message, "request_id": id,
-            });
-            return ("application/json", Bytes::from(format!("{body}\n")));
-        }
-        ("text/plain; charset=utf-8", Bytes::from(format!("{status} {message}\nrequest id: {id}\n")))
+        let configured = self.page.as_ref().map_or(&[][..], |(page, _)| page.formats());
+        let format = accept::choose(self.accept.unwrap_or_default(), configured);
+        let own = || match format {
+            PageFormat::Html => default_page::html(status, message, self.retry_after, id),
+            PageFormat::Json => self.problem_details(),
+            PageFormat::Text => format!("{status} {message}\nrequest id: {id}\n"),
+        };
+        let page = self.page.as_ref().and_then(|(page, values)| page.body(format, values));
+        (format.content_type(), page.unwrap_or_else(|| own().into()))
+    }
+
+    /// RFC 9457. `error`, `message` and `request_id` are extension members.
+    fn problem_details(&self) -> String {
+        let title = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        let body = serde_json::json!({
+            "type": "about:blank", "title": title.unwrap_or("Error"), "status": self.status, "detail": self.message(),
+            "error": self.label.unwrap_or(self.fault.label()), "message": self.message(), "request_id": self.request_id,
+        });
+        format!("{body}\n")
     }
 
     /// The message for a person who does not know the system behind Weir. If the status is more specific than the
@@ -129,6 +147,7 @@ impl ErrorResponse<'_> {
             (_, Fault::StoreUnavailable) => "The request cannot be counted now. Please try again later.",
             (_, Fault::BodyTooLarge) => "The request's body is too large.",
             (_, Fault::HeaderTooLarge) => "The request's header is too large.",
+            (_, Fault::Maintenance) => "This service is under maintenance.",
             (_, Fault::NoBackend) => "No server is available.",
             (_, Fault::QueueFull | Fault::QueueTimeout) => "Too many requests are waiting.",
             (_, Fault::Connect | Fault::Tls) => "The server could not be reached.",
@@ -151,53 +170,6 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
     begins && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
 }
 
-/// How well a type matches an Accept field: its weight, the precision of the range, and its position (earlier is
-/// better).
-type Fit = (u16, u8, std::cmp::Reverse<usize>);
-
-/// Whether a client with this Accept prefers JSON to plain text (RFC 9110 section 12.5.1).
-///
-/// Without Accept, or if both match equally (`*/*`), the response is text, because people read it best. Many libraries
-/// send `application/json, text/plain, */*`. It lists JSON first, so the response is JSON.
-pub fn prefers_json(accept: &[u8]) -> bool {
-    let (Some(json), text) = (fit(accept, b"application", b"json"), fit(accept, b"text", b"plain")) else {
-        return false;
-    };
-    json.0 > 0 && text.is_none_or(|text| json > text)
-}
-
-/// The best match of a type. The most precise range that covers the type defines its weight.
-fn fit(accept: &[u8], kind: &[u8], subtype: &[u8]) -> Option<Fit> {
-    let mut best: Option<Fit> = None;
-    for (at, range) in accept.split(|b| *b == b',').take(RANGES).enumerate() {
-        let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-        let name = parts.next().unwrap_or_default();
-        let slash = name.iter().position(|b| *b == b'/').unwrap_or(name.len());
-        let (range_kind, range_subtype) = (&name[..slash], name.get(slash + 1..).unwrap_or_default());
-        let precision = match (range_kind, range_subtype) {
-            (b"*", b"*") => 0,
-            (k, b"*") if k.eq_ignore_ascii_case(kind) => 1,
-            (k, s) if k.eq_ignore_ascii_case(kind) && s.eq_ignore_ascii_case(subtype) => 2,
-            _ => continue,
-        };
-        if best.is_none_or(|(_, seen, _)| precision > seen) {
-            best = Some((quality(parts), precision, std::cmp::Reverse(at)));
-        }
-    }
-    best
-}
-
-/// The weight `q=0.5` in thousandths. A value that is not valid is 0 (RFC 9110 section 12.4.2).
-fn quality<'a>(parameters: impl Iterator<Item = &'a [u8]>) -> u16 {
-    for parameter in parameters {
-        let [b'q' | b'Q', b'=', number @ ..] = parameter else { continue };
-        let number = std::str::from_utf8(number).ok().and_then(|text| text.parse::<f32>().ok());
-        // The value is in range, so the cast is exact enough. NaN becomes 0.
-        return number.map_or(0, |number| (number.clamp(0.0, 1.0) * 1000.0) as u16);
-    }
-    1000
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
@@ -205,37 +177,15 @@ mod tests {
 
     const REPLY: ErrorResponse<'static> = ErrorResponse {
         fault: Fault::NoBackend,
+        label: None,
         status: 503,
         message: None,
         request_id: "r-1",
         accept: None,
         retry_after: Some(2),
         grpc: false,
+        page: None,
     };
-
-    #[test]
-    fn json_is_used_only_if_the_client_prefers_it() {
-        for (accept, want) in [
-            ("", false),
-            ("*/*", false),
-            ("application/json", true),
-            ("Application/JSON; charset=utf-8", true),
-            ("application/json, text/plain, */*", true),
-            ("text/plain, application/json", false),
-            ("application/json;q=0.5, text/plain", false),
-            ("application/json, text/plain;q=0.5", true),
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", false),
-            ("application/*, */*", true),
-            ("application/json;q=0", false),
-            ("application/json;q=0, */*", false),
-            ("application/json;q=x", false),
-            ("text/*;q=0.3, application/json;q=0.4", true),
-            ("image/png", false),
-            (",;/,q=,json", false),
-        ] {
-            assert_eq!(prefers_json(accept.as_bytes()), want, "{accept}");
-        }
-    }
 
     #[test]
     fn text_contains_the_request_id() {
@@ -255,10 +205,11 @@ mod tests {
         assert_eq!(
             json,
             serde_json::json!({
-                "error": "no_backend", "status": 503, "message": "No server is available.", "request_id": "r-1",
+                "type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "No server is available.",
+                "error": "no_backend", "message": "No server is available.", "request_id": "r-1",
             })
         );
-        assert_eq!(header.headers["content-type"], "application/json");
+        assert_eq!(header.headers["content-type"], "application/problem+json");
     }
 
     #[test]

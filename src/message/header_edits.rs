@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use super::variables::{RequestValues, field_value};
 use crate::config::values::HeaderEdits;
+use crate::config::{Template, TemplateUse};
 use crate::message::cgi_name;
 
 /// Fields that edits may not change. They define the end of a message, the use of the connection, or the host of the
@@ -14,7 +16,30 @@ use crate::message::cgi_name;
 const OURS: [&str; 6] = ["connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"];
 
 /// A field name in the case of the configuration, and its value. All requests share the name's bytes.
-type Field = (Bytes, HeaderValue);
+type Field = (Bytes, FieldValue);
+
+/// A configured value.
+#[derive(Debug, Clone)]
+enum FieldValue {
+    Fixed(HeaderValue),
+    WithVariables(Template),
+}
+
+impl FieldValue {
+    fn parse(text: &str) -> Result<Self, String> {
+        let template = Template::parse(text, TemplateUse::Value).map_err(|unknown| unknown.to_string())?;
+        let Some(fixed) = template.as_text() else { return Ok(Self::WithVariables(template)) };
+        HeaderValue::from_str(fixed).map(Self::Fixed).map_err(|_| format!("`{text}` cannot be the value of a field"))
+    }
+
+    /// The value for a request. `None`: the request gets no such field.
+    fn expand(&self, values: Option<&RequestValues<'_>>) -> Option<HeaderValue> {
+        match self {
+            Self::Fixed(value) => Some(value.clone()),
+            Self::WithVariables(template) => field_value(template, values?),
+        }
+    }
+}
 
 /// `request_headers` or `response_headers` of a route, compiled.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +49,7 @@ pub struct CompiledHeaderEdits {
     add: Box<[Field]>,
     /// The names of `remove` and `set`, in lower case.
     owned: Box<[Box<str>]>,
+    has_variables: bool,
 }
 
 impl CompiledHeaderEdits {
@@ -33,18 +59,15 @@ impl CompiledHeaderEdits {
     /// A name or a value is not valid, or the configuration may not write the field.
     pub fn compile(edits: &HeaderEdits) -> Result<Self, String> {
         let field = |(name, value): (&String, &String)| {
-            let parsed = self::name(name)?;
-            let value =
-                HeaderValue::from_str(value).map_err(|_| format!("`{value}` cannot be the value of {parsed}"))?;
-            Ok::<_, String>((Bytes::copy_from_slice(name.as_bytes()), value))
+            self::name(name)?;
+            Ok::<_, String>((Bytes::copy_from_slice(name.as_bytes()), FieldValue::parse(value)?))
         };
         let owned = edits.remove.iter().chain(edits.set.keys()).map(|name| name.to_ascii_lowercase().into());
-        Ok(Self {
-            owned: owned.collect(),
-            remove: edits.remove.iter().map(|name| self::name(name)).collect::<Result<_, _>>()?,
-            set: edits.set.iter().map(field).collect::<Result<_, _>>()?,
-            add: edits.add.iter().map(field).collect::<Result<_, _>>()?,
-        })
+        let set: Box<[Field]> = edits.set.iter().map(field).collect::<Result<_, _>>()?;
+        let add: Box<[Field]> = edits.add.iter().map(field).collect::<Result<_, _>>()?;
+        let has_variables = set.iter().chain(&add).any(|(_, value)| matches!(value, FieldValue::WithVariables(_)));
+        let remove = edits.remove.iter().map(|name| self::name(name)).collect::<Result<_, _>>()?;
+        Ok(Self { owned: owned.collect(), remove, set, add, has_variables })
     }
 
     /// Whether there are no edits.
@@ -53,24 +76,35 @@ impl CompiledHeaderEdits {
     }
 
     /// Edits a request. A field that is set or removed is also removed under names that CGI maps to the same name.
-    /// Otherwise a client could bypass the edit.
+    /// Otherwise a client could bypass the edit. For the same reason, a field to set whose value is absent is removed.
+    /// `values` is called only if a value has variables.
     ///
     /// # Errors
     /// Pingora's, if the header cannot take another field.
-    pub fn request(&self, header: &mut RequestHeader) -> pingora::Result<()> {
+    pub fn request<'v>(
+        &self,
+        header: &mut RequestHeader,
+        values: impl FnOnce() -> RequestValues<'v>,
+    ) -> pingora::Result<()> {
         if !self.owned.is_empty() {
             while let Some(alias) = header.headers.keys().find(|name| self.is_alias(name.as_str())).cloned() {
                 header.remove_header(&alias);
             }
         }
+        let values = self.has_variables.then(values);
         for name in &self.remove {
             header.remove_header(name);
         }
         for (name, value) in &self.set {
-            header.insert_header(name.clone(), value.clone())?;
+            match value.expand(values.as_ref()) {
+                Some(value) => header.insert_header(name.clone(), value)?,
+                None => drop(header.remove_header(std::str::from_utf8(name).unwrap_or_default())),
+            }
         }
         for (name, value) in &self.add {
-            header.append_header(name.clone(), value.clone())?;
+            if let Some(value) = value.expand(values.as_ref()) {
+                header.append_header(name.clone(), value)?;
+            }
         }
         Ok(())
     }
@@ -80,19 +114,29 @@ impl CompiledHeaderEdits {
         cgi_name::is_alias(name) && self.owned.iter().any(|owned| cgi_name::same(name, owned))
     }
 
-    /// Edits a response.
+    /// Edits a response. `values` is called only if a value has variables.
     ///
     /// # Errors
     /// Pingora's, if the header cannot take another field.
-    pub fn response(&self, header: &mut ResponseHeader) -> pingora::Result<()> {
+    pub fn response<'v>(
+        &self,
+        header: &mut ResponseHeader,
+        values: impl FnOnce() -> RequestValues<'v>,
+    ) -> pingora::Result<()> {
+        let values = self.has_variables.then(values);
         for name in &self.remove {
             header.remove_header(name);
         }
         for (name, value) in &self.set {
-            header.insert_header(name.clone(), value.clone())?;
+            match value.expand(values.as_ref()) {
+                Some(value) => header.insert_header(name.clone(), value)?,
+                None => drop(header.remove_header(std::str::from_utf8(name).unwrap_or_default())),
+            }
         }
         for (name, value) in &self.add {
-            header.append_header(name.clone(), value.clone())?;
+            if let Some(value) = value.expand(values.as_ref()) {
+                header.append_header(name.clone(), value)?;
+            }
         }
         Ok(())
     }
@@ -132,8 +176,8 @@ mod tests {
             request.append_header(name, value).unwrap();
             response.append_header(name, value).unwrap();
         }
-        edits.request(&mut request).unwrap();
-        edits.response(&mut response).unwrap();
+        edits.request(&mut request, || panic!("no variables")).unwrap();
+        edits.response(&mut response, || panic!("no variables")).unwrap();
         for headers in [&request.headers, &response.headers] {
             let all = |name| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
             assert_eq!(all("x-a"), ["new", "more"]);
@@ -152,10 +196,30 @@ mod tests {
         for name in ["x_a", "X.B", "x~c", "x_d", "x-a_b"] {
             request.append_header(name, "client").unwrap();
         }
-        edits.request(&mut request).unwrap();
+        edits.request(&mut request, || panic!("no variables")).unwrap();
         let mut rest: Vec<_> = request.headers.keys().map(|name| name.as_str()).collect();
         rest.sort_unstable();
         assert_eq!(rest, ["x-a", "x-a_b", "x-b", "x_d"]);
+    }
+
+    #[test]
+    fn a_field_to_set_whose_value_is_absent_is_removed_and_one_to_add_is_not_added() {
+        let edits = HeaderEdits {
+            set: [("x-user".into(), "{user}".into()), ("X-To".into(), "{scheme}:{path}".into())].into(),
+            add: [("x-agent".into(), "{header.user-agent}".into())].into(),
+            remove: Vec::new(),
+        };
+        let edits = CompiledHeaderEdits::compile(&edits).unwrap();
+        let client = RequestHeader::build("GET", b"/p", None).unwrap();
+        let mut request = client.clone();
+        request.insert_header("x-user", "admin").unwrap();
+        edits.request(&mut request, || RequestValues::of(&client, "http")).unwrap();
+        assert_eq!((request.headers.get("x-user"), request.headers.len()), (None, 1));
+        assert_eq!(request.headers["x-to"], "http:/p");
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        let values = RequestValues { user: Some("ada\r\nx-b: c"), ..RequestValues::of(&client, "http") };
+        edits.response(&mut response, || values).unwrap();
+        assert_eq!(response.headers["x-user"], "adax-b: c");
     }
 
     #[test]

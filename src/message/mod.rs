@@ -4,10 +4,13 @@
 //! The functions work on headers and bytes with settings compiled beforehand. They do no I/O, read no clock (time is an
 //! argument) and look up nothing by name. They never pick a backend or a route.
 
+pub mod accept;
 pub mod cgi_name;
 pub mod chunked;
 pub mod connection_options;
 pub mod cookie;
+pub mod default_page;
+pub mod error_page;
 pub mod error_response;
 pub mod forward_auth;
 pub mod forwarded;
@@ -22,5 +25,6 @@ pub mod request_framing;
 pub mod request_id;
 pub mod response_framing;
 pub mod rewrite;
+pub mod variables;
 pub mod via;
 pub mod websocket;

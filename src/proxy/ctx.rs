@@ -14,6 +14,7 @@ use super::attempt::{Attempt, Moment};
 use super::attempt_error::AttemptStage;
 use super::grpc_call::GrpcCall;
 use super::met_limits::MetLimits;
+use super::replaced_response::ReplacedResponse;
 use crate::backend::InFlight;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::fault::Fault;
@@ -73,6 +74,8 @@ pub struct RequestCtx {
     pub(super) fault: Option<Fault>,
     /// The status, if it differs from the fault's own.
     pub(super) status: Option<u16>,
+    /// The backend's response that an error page replaces.
+    pub(super) replaced: Option<Box<ReplacedResponse>>,
     /// The request body was passed on completely.
     pub(super) sent_whole: bool,
     /// The status of the response that has begun for the client.
@@ -143,6 +146,7 @@ impl RequestCtx {
             deadline: None,
             fault: None,
             status: None,
+            replaced: None,
             sent_whole: false,
             begun: None,
             stream_header: None,

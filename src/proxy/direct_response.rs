@@ -7,14 +7,17 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::content_coding;
+use super::cors;
 use super::ctx::RequestCtx;
 use super::max_forwards;
 use super::reject::refuse;
+use super::variables;
 use super::write_response::{close_if_leaving, hsts, write};
 use crate::fault::Fault;
 use crate::lifecycle::Lifecycle;
-use crate::message::{host, request_id};
-use crate::route::action::{Action, Redirect, Requested};
+use crate::message::request_id;
+use crate::message::variables::RequestValues;
+use crate::route::action::{Action, Redirect};
 
 /// The number of header fields to reserve for a response: Weir's own, and a few of the route's.
 const EXTRA_FIELDS: usize = 4;
@@ -30,6 +33,9 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
             return max_forwards::answer(session, ctx, lifecycle).await;
         }
         return to_https(session, ctx, lifecycle, port).await;
+    }
+    if cors::is_preflight(session, ctx) {
+        return cors::answer(session, ctx, lifecycle).await;
     }
     if ctx.target.is_some() {
         let is_last = max_forwards::is_last(session, ctx);
@@ -48,11 +54,8 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         Action::Respond(respond) => respond.answer(session.req_header()),
         Action::Redirect(_) if about_the_server => return max_forwards::answer(session, ctx, lifecycle).await,
         Action::Redirect(redirect) => {
-            let request = session.req_header();
-            let host = host::requested(request);
-            let scheme = ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme());
-            let requested = Requested { scheme, host, path: request.uri.path(), query: request.uri.query() };
-            let Some(response) = redirect.response(&requested)? else {
+            let values = variables::values(session.req_header(), ctx);
+            let Some(response) = redirect.response(&values)? else {
                 return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
             };
             (response, Bytes::new())
@@ -67,7 +70,8 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     if let Some(access) = &ctx.access {
         access.add_cookies(&mut response)?;
     }
-    route.response_headers.response(&mut response)?;
+    route.response_headers.response(&mut response, || variables::values(session.req_header(), ctx))?;
+    cors::apply(session, &mut response, ctx)?;
     content_coding::header(session, &mut response, Some(body.len() as u64), ctx)?;
     close_if_leaving(session, ctx, lifecycle);
     write(session, response, body).await?;
@@ -92,10 +96,8 @@ async fn to_acme(
 
 /// Redirects to the same address with https. The client keeps the method and the body (RFC 9110 section 15.4.9).
 async fn to_https(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle, port: u16) -> Result<bool> {
-    let request = session.req_header();
-    let host = host::requested(request);
-    let requested = Requested { scheme: "https", host, path: request.uri.path(), query: request.uri.query() };
-    let Some(mut response) = Redirect::to_https(port).response(&requested)? else {
+    let values = RequestValues::of(session.req_header(), "https");
+    let Some(mut response) = Redirect::to_https(port).response(&values)? else {
         return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
     };
     if let Some(id) = &ctx.request_id {

@@ -9,6 +9,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::cors;
 use super::ctx::RequestCtx;
 use super::reject::refuse;
 use super::write_response::{close_if_leaving, hsts, write};
@@ -47,6 +48,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, lifecycl
     if let Some(hsts) = hsts(ctx) {
         response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
     }
+    cors::apply(session, &mut response, ctx)?;
     close_if_leaving(session, ctx, lifecycle);
     write(session, response, Bytes::new()).await?;
     Ok(true)

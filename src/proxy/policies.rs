@@ -11,8 +11,10 @@ use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::access;
+use super::cors;
 use super::ctx::RequestCtx;
 use super::grpc_call::GrpcCall;
+use super::maintenance;
 use super::rate_limits::{self, LimitStage};
 use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
@@ -21,13 +23,18 @@ use crate::message::grpc_timeout;
 use crate::pool::connection_pool::ConnectionPool;
 use crate::snapshot::Route;
 
-/// Applies the policies of the matched route, each once, in this order: networks, request deadline, rate limits
-/// without identity, body limit, access, rate limits by identity. Returns whether a policy has answered the request.
+/// Applies the policies of the matched route, each once, in this order: networks, maintenance, CORS preflight, request
+/// deadline, rate limits without identity, body limit, access, rate limits by identity. Returns whether a policy has
+/// answered the request. `direct_response` answers the preflight.
 ///
 /// # Errors
 /// A policy refuses the request.
 pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx, pool: &Arc<ConnectionPool>) -> Result<bool> {
     networks(ctx)?;
+    maintenance::check(ctx)?;
+    if cors::is_preflight(session, ctx) {
+        return Ok(false);
+    }
     deadline(session, ctx);
     rate_limits::apply(session, ctx, LimitStage::BeforeAccess).await?;
     body_limit(session, ctx)?;

@@ -19,7 +19,7 @@ use crate::telemetry::request_record::Record;
 
 /// Records a request that reached Pingora's logging phase, successful or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
-    let error = error.filter(|error| !is_end_of_tunnel(ctx, error) && !ctx.left_served);
+    let error = error.filter(|error| !is_end_of_tunnel(ctx, error) && !ctx.left_served && ctx.replaced.is_none());
     // The response of an authorization server is no error for Pingora.
     let refused = ctx.fault.filter(|fault| *fault == Fault::Unauthorized);
     let fault = error.and(ctx.fault).or_else(|| error.map(of)).or(refused);

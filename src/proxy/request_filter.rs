@@ -17,6 +17,7 @@ use super::ctx::{RequestCtx, RequestLine};
 use super::reject::refuse;
 use super::{credentials, failure_log, max_forwards, stream_kind};
 use crate::config::schema;
+use crate::cors::asked_method;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
 use crate::message::host::{HostPolicy, authority};
@@ -26,7 +27,7 @@ use crate::message::{connection_options, header_case, hop_by_hop, host, rewrite,
 use crate::path;
 use crate::route;
 use crate::route::table::{MatchedParts, OnListener};
-use crate::snapshot::{RouteTarget, Snapshot};
+use crate::snapshot::RouteTarget;
 use crate::telemetry::request_record::trace_id;
 
 /// How long after a request's deadline the listener aborts it. Pingora's own timers fire earlier, so that a 504 can
@@ -235,8 +236,14 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     }
     let path = path::normalise(request.uri.path(), ctx.path_rules());
     let parts = MatchedParts { headers: &request.headers, query: request.uri.query(), client: ctx.client };
-    let find = |s: &Arc<Snapshot>| s.routes.find(on, host.as_deref(), &path, &request.method, parts).cloned();
-    let Some(route) = ctx.snapshot.as_ref().and_then(find) else {
+    let find = |method: &Method| {
+        let snapshot = ctx.snapshot.as_ref()?;
+        snapshot.routes.find(on, host.as_deref(), &path, method, parts).cloned()
+    };
+    // A preflight asks about the request that follows, so it takes the route of that request.
+    let asked = asked_method(&request.method, &request.headers);
+    let asked = asked.and_then(|method| find(&method)).filter(|route| route.cors.is_some());
+    let Some(route) = asked.or_else(|| find(&request.method)) else {
         if on.redirects || max_forwards::is_about_the_server(session, ctx) {
             // `direct_response::own_action` answers it.
             return Ok(());

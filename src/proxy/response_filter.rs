@@ -3,24 +3,27 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::affinity_cookie;
 use super::classify;
 use super::content_coding;
+use super::cors;
 use super::ctx::RequestCtx;
+use super::error_pages;
 use super::failure_log;
+use super::maintenance;
 use super::reject::refuse;
 use super::response_cost;
 use super::stream_kind;
 use super::upstream_error::{has_begun, is_end_of_tunnel, may_try_again};
-use super::write_response::{close_if_leaving, hsts, write};
+use super::variables;
+use super::write_response::{asks_grpc, close_if_leaving, hsts, keep, write};
 use crate::backend::labels::{Outcome, RetryReason};
 use crate::fault::Fault;
 use crate::lifecycle::Lifecycle;
-use crate::message::error_response::{self, ErrorResponse};
+use crate::message::error_response::ErrorResponse;
 use crate::message::{header_case, hop_by_hop, keep_alive, response_framing, via, websocket};
 use crate::upstream::retry_policy::Failed;
 
@@ -73,6 +76,7 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     let bodiless = is_bodiless(response, ctx) || checkout.as_ref().is_some_and(|checkout| checkout.is_header_only());
     let is_done = ctx.sent_whole && bodiless;
     if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
+        error_pages::replace(session, response, ctx)?;
         if let Some(attempt) = ctx.attempt.as_mut().filter(|_| is_done) {
             attempt.release();
         }
@@ -158,6 +162,7 @@ pub(super) fn header(
         response.remove_header(&header::CONTENT_LENGTH);
         response.remove_header(&header::TRANSFER_ENCODING);
         affinity_cookie::reveal(session, response, ctx)?;
+        cors::apply(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
     }
@@ -186,7 +191,8 @@ pub(super) fn header(
         response.set_version(Version::HTTP_11);
     }
     if let Some(route) = &ctx.route {
-        route.response_headers.response(response)?;
+        route.response_headers.response(response, || variables::values(session.req_header(), ctx))?;
+        cors::apply(session, response, ctx)?;
     }
     if ctx.version == Version::HTTP_10
         && !response.headers.contains_key(header::CONTENT_LENGTH)
@@ -302,6 +308,9 @@ pub(super) async fn fault(
     if ctx.left_served {
         return FailToProxy { error_code: ctx.begun.unwrap_or(200), can_reuse_downstream: false };
     }
+    if let Some(answered) = error_pages::answer(session, ctx, lifecycle).await {
+        return answered;
+    }
     let (fault, status) = fault_of(error, ctx);
     (ctx.fault, ctx.status) = (Some(fault), Some(status));
     if has_begun(session) || fault == Fault::ClientAbort {
@@ -320,9 +329,12 @@ pub(super) async fn fault(
         fault,
         Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::StoreUnavailable | Fault::AuthUnavailable
     );
-    let retry_after = refusal.map(|refusal| refusal.retry_after).or(passes_soon.then_some(1));
+    let of_maintenance = maintenance::retry_after(ctx).filter(|_| fault == Fault::Maintenance);
+    let retry_after = refusal.map(|refusal| refusal.retry_after).or(of_maintenance).or(passes_soon.then_some(1));
     let grpc = asks_grpc(session);
-    let reply = ErrorResponse { fault, status, message: None, request_id, accept, retry_after, grpc };
+    let page = if grpc { None } else { error_pages::page_with_values(session, ctx, status) };
+    let reply =
+        ErrorResponse { fault, label: None, status, message: None, request_id, accept, retry_after, grpc, page };
     let built = reply.build().and_then(|(mut response, body)| {
         if let Some(hsts) = hsts(ctx) {
             response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
@@ -334,6 +346,7 @@ pub(super) async fn fault(
             response.insert_header("RateLimit-Policy", &refusal.policy)?;
             response.insert_header("RateLimit", &refusal.state)?;
         }
+        cors::apply(session, &mut response, ctx)?;
         Ok((response, body))
     });
     if grpc {
@@ -353,21 +366,6 @@ pub(super) async fn fault(
         }
     }
     FailToProxy { error_code: status, can_reuse_downstream: true }
-}
-
-/// Keeps the client's connection if the error response has announced keep-alive. Pingora would close it.
-fn keep(session: &Session, ctx: &RequestCtx) {
-    let (ServerSession::H1(http1), Some(exchange)) = (&*session.downstream_session, &ctx.exchange) else { return };
-    if http1.will_keepalive() {
-        exchange.conn.keep();
-    }
-}
-
-/// Whether the client uses gRPC, which runs only over HTTP/2.
-fn asks_grpc(session: &Session) -> bool {
-    let request = session.req_header();
-    let content_type = request.headers.get(header::CONTENT_TYPE);
-    request.version == Version::HTTP_2 && content_type.is_some_and(|kind| error_response::is_grpc(kind.as_bytes()))
 }
 
 /// The fault that a phase has stored, otherwise the fault of the error.

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::reject::refuse;
-use super::{affinity_cookie, max_forwards, response_cost};
+use super::{affinity_cookie, max_forwards, response_cost, variables};
 use crate::config::schema::Protocol;
 use crate::config::values::BackendAddress;
 use crate::fault::Fault;
@@ -55,7 +55,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     if ctx.version == Version::HTTP_2 && to_http1 {
         join_cookies(request)?;
     }
-    route.request_headers.request(request)?;
+    route.request_headers.request(request, || variables::values(client, ctx))?;
     if to_http1 && !request.headers.contains_key(header::HOST) {
         // HTTP/1.1 requires it (RFC 9112 section 3.2).
         let host = authority(client).and_then(|host| HeaderValue::from_bytes(host).ok());

@@ -114,7 +114,17 @@ impl HttpService for Proxy {
 }
 
 fn raw((fault, status): (Fault, u16), message: Option<&'static str>, request_id: &str, head: bool) -> Bytes {
-    let reply = ErrorResponse { fault, status, message, request_id, accept: None, retry_after: None, grpc: false };
+    let reply = ErrorResponse {
+        fault,
+        label: None,
+        status,
+        message,
+        request_id,
+        accept: None,
+        retry_after: None,
+        grpc: false,
+        page: None,
+    };
     reply.raw(SystemTime::now(), head).into()
 }
 

@@ -1,7 +1,7 @@
 //! Writes Weir's own responses to the client.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use crate::lifecycle::Lifecycle;
+use crate::message::error_response;
 
 /// Writes Weir's own response. A response to HEAD has the same fields as one to GET, and no body (RFC 9110 section
 /// 9.3.2). Pingora drops the body for HTTP/1 only, so it is not sent here.
@@ -34,4 +35,19 @@ pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, lifecycl
     if lifecycle.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
         session.set_keepalive(None);
     }
+}
+
+/// Keeps the client's connection if the error response has announced keep-alive. Pingora would close it.
+pub(super) fn keep(session: &Session, ctx: &RequestCtx) {
+    let (ServerSession::H1(http1), Some(exchange)) = (&*session.downstream_session, &ctx.exchange) else { return };
+    if http1.will_keepalive() {
+        exchange.conn.keep();
+    }
+}
+
+/// Whether the client uses gRPC, which runs only over HTTP/2.
+pub(super) fn asks_grpc(session: &Session) -> bool {
+    let request = session.req_header();
+    let content_type = request.headers.get(header::CONTENT_TYPE);
+    request.version == Version::HTTP_2 && content_type.is_some_and(|kind| error_response::is_grpc(kind.as_bytes()))
 }

@@ -6,7 +6,7 @@ mod redirect;
 mod respond;
 mod split;
 
-pub use redirect::{Redirect, Requested};
+pub use redirect::Redirect;
 pub use respond::Respond;
 pub use split::Split;
 

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
-use super::api_values::{balance, shown};
+use super::api_values::{balance, list, shown};
 use super::logs::BothLogs;
+use super::maintenance::MaintenanceSwitch;
 use super::rate_limit_status;
 use super::upgrade::{UpgradeResult, Upgrades};
 use crate::acme;
@@ -42,6 +43,7 @@ pub(super) struct AdminApi {
     pub(super) logs: BothLogs,
     pub(super) token: AdminToken,
     pub(super) upgrades: Upgrades,
+    pub(super) maintenance: MaintenanceSwitch,
 }
 
 impl Control for AdminApi {
@@ -58,6 +60,7 @@ impl Control for AdminApi {
             listeners: self.listeners.status().into_iter().map(listener).collect(),
             certificates: self.listeners.certificates().status().into_iter().map(certificate).collect(),
             acme: self.acme.status().into_iter().map(ordered).collect(),
+            maintenance: MaintenanceSwitch::all_on(&snapshot),
             upstreams: snapshot.upstreams.values().map(|each| upstream(each, &self.metrics)).collect(),
         }
     }
@@ -112,6 +115,14 @@ impl Control for AdminApi {
         let (name, state, weight) = (upstream.name(), status.state.label(), status.effective_weight);
         tracing::info!(upstream = &**name, backend = status.name, state, weight, "changed by operator");
         Ok(shown(status))
+    }
+
+    fn maintenance(&self, route: &str) -> Result<api::MaintenanceReply, ControlError> {
+        self.maintenance.of(&self.shared.load(), route)
+    }
+
+    fn set_maintenance(&self, route: &str, on: bool) -> Result<api::MaintenanceReply, ControlError> {
+        self.maintenance.set(&self.shared.load(), route, on)
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {
@@ -179,18 +190,6 @@ impl AdminApi {
         };
         Ok((Arc::clone(found), member))
     }
-}
-
-/// Formats names for an error message, at most 20 of them.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 20;
-    let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-    if names.len() > SHOWN {
-        let more = names.len() - SHOWN;
-        names.truncate(SHOWN);
-        names.push(format!("{more} more"));
-    }
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn problems(problems: &[config::Problem]) -> Vec<api::ProblemReply> {

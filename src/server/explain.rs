@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::Method;
 use serde_json::Value;
 
 use super::api_values::{balance, shown};
 use super::explain_access;
 use super::explain_answer;
+use super::explain_cors;
 use super::explain_limits;
 use super::explain_request::{ExplainedRequest, parse};
 use crate::admin::api_explain::{
@@ -17,6 +19,7 @@ use crate::admin::api_explain::{
 use crate::clock;
 use crate::config::schema::{self, ListenerConfig, ValueMatch};
 use crate::config::{self, RefusedBy};
+use crate::cors::asked_method;
 use crate::message::cookie;
 use crate::proxy::hash_key;
 use crate::route::action::Action;
@@ -30,7 +33,12 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
     let ExplainedRequest { method, host, path, .. } = &request;
     let parts = request.parts();
     let on = request.on();
-    let chosen = snapshot.routes.find(on, host.as_deref(), path, method, parts);
+    let find = |method: &Method| snapshot.routes.find(on, host.as_deref(), path, method, parts);
+    // A preflight takes the route of the request that it asks about.
+    let asked = asked_method(method, &request.header.headers);
+    let asked = asked.filter(|method| find(method).is_some_and(|route| route.cors.is_some()));
+    let method = asked.as_ref().unwrap_or(method);
+    let chosen = find(method);
     let all = snapshot.routes.mismatches(on, host.as_deref(), path, method, parts);
     let all = all.zip(&snapshot.document.routes);
     let routes = all
@@ -43,11 +51,12 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
     let redirecting = if request.listener.is_none() { redirecting_listeners(snapshot, &request) } else { Vec::new() };
     let limits = chosen.map(|route| explain_limits::limits(route, &request));
     Ok(Explanation {
-        status: answer.status,
+        status: asked.as_ref().map(|_| 204).or(answer.status),
+        cors: chosen.and_then(|route| explain_cors::decision(route, asked.as_ref(), &request)),
         location: answer.location,
         rewritten: chosen.and_then(|route| explain_answer::rewritten(route, &request)),
         redirecting_listeners: redirecting,
-        method: method.to_string(),
+        method: request.method.to_string(),
         route: chosen.map(|route| route.meters.name().to_string()),
         action: chosen.map(|route| action(route)).or(by_listener).map(str::to_owned),
         settings: chosen.map(|route| settings(route, &snapshot.document)).unwrap_or_default(),
@@ -93,6 +102,7 @@ fn one_route(
         (Some(mismatch), _) => describe(mismatch, request, &written.matches.listeners),
         (None, Some(chosen)) if Arc::ptr_eq(chosen, route) => match refused(snapshot, route, request) {
             Some(refused) => format!("takes it, but {refused}"),
+            None if is_in_maintenance(route, request) => "takes it, but it is in maintenance: 503".to_owned(),
             None => "takes it".to_owned(),
         },
         (None, Some(chosen)) => format!("matches, but `{}` is more specific or comes first", chosen.meters.name()),
@@ -113,6 +123,11 @@ fn refused(snapshot: &Snapshot, route: &Route, request: &ExplainedRequest) -> Op
         RefusedBy::Deny => "deny",
     };
     Some(format!("`{key}` of the {place} refuses the client {client}: 403"))
+}
+
+fn is_in_maintenance(route: &Route, request: &ExplainedRequest) -> bool {
+    let is_allowed = request.client.is_some_and(|client| route.maintenance.allows(client));
+    route.meters.maintenance().is_on() && !is_allowed
 }
 
 fn describe(mismatch: Mismatch<'_>, request: &ExplainedRequest, listeners: &[String]) -> String {

@@ -3,8 +3,8 @@
 
 use super::explain_request::ExplainedRequest;
 use crate::config::schema::Hash;
-use crate::message::host;
-use crate::route::action::{Action, Redirect, Requested};
+use crate::message::variables::RequestValues;
+use crate::route::action::{Action, Redirect};
 use crate::snapshot::Route;
 
 /// The answer of Weir itself. Both are `None` if a backend answers.
@@ -33,14 +33,8 @@ pub(super) fn to_https(port: u16, request: &ExplainedRequest) -> Option<String> 
 
 /// A redirect that needs a host is refused with 400 without one.
 fn by(redirect: &Redirect, request: &ExplainedRequest) -> ExplainedAnswer {
-    let header = &request.header;
-    let requested = Requested {
-        scheme: request.scheme,
-        host: host::requested(header),
-        path: header.uri.path(),
-        query: header.uri.query(),
-    };
-    let location = redirect.location(&requested).and_then(|location| location.to_str().ok().map(str::to_owned));
+    let values = RequestValues { client: request.client, ..RequestValues::of(&request.header, request.scheme) };
+    let location = redirect.location(&values).and_then(|location| location.to_str().ok().map(str::to_owned));
     let status = if location.is_some() { redirect.status().as_u16() } else { 400 };
     ExplainedAnswer { status: Some(status), location }
 }

@@ -10,11 +10,13 @@ mod drain;
 mod explain;
 mod explain_access;
 mod explain_answer;
+mod explain_cors;
 mod explain_limits;
 mod explain_path;
 mod explain_request;
 mod fd_limit;
 mod logs;
+mod maintenance;
 mod pid_file;
 mod preflight;
 mod privileges;
@@ -47,6 +49,7 @@ use crate::upstream::manager::UpstreamManager;
 use admin_api::AdminApi;
 use admin_socket::{AdminSocket, SocketFile};
 use logs::BothLogs;
+use maintenance::MaintenanceSwitch;
 use pid_file::PidFile;
 use runtimes::Runtimes;
 use serve::serve;
@@ -285,6 +288,8 @@ fn build_components(
         move |labels| backend_state.backend_state(labels),
         move |upstream| meters.upstream(upstream),
     );
+    let state_dir = document.server.state_dir.as_ref().map(|state_dir| checked.folder().join(state_dir));
+    let maintenance = MaintenanceSwitch::restore(state_dir.as_deref(), metrics);
     let snapshot = Snapshot::compile(checked, None, &manager, metrics)?;
     snapshot.activate(&manager);
     let shared = Arc::new(CurrentSnapshot::new(snapshot));
@@ -329,7 +334,19 @@ fn build_components(
     let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
     let acme = acme::AcmeManager::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
-    Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, manager, reloader, logs, token, upgrades }))
+    Ok(Arc::new(AdminApi {
+        acme,
+        metrics,
+        lifecycle,
+        shared,
+        listeners,
+        manager,
+        reloader,
+        logs,
+        token,
+        upgrades,
+        maintenance,
+    }))
 }
 
 /// Warns about named files that the new user cannot read. They were read before the user changed.

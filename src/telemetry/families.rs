@@ -175,7 +175,7 @@ pub(super) const ALL: &[FamilySpec] = &[
     ),
     counter(
         "weir_body_file_reloads_total",
-        "Changed files of respond.body_file by result; of a rejected one the old content goes on.",
+        "Changed files of respond.body_file and errors by result; of a rejected one the old content goes on.",
         &["result"],
         FamilySource::Process(|s, c| {
             s.add(&["applied"], c.body_files_applied.get());
@@ -360,6 +360,16 @@ pub(super) const ALL: &[FamilySpec] = &[
             route
                 .requests()
                 .for_each(|(method, status, n)| s.add(&[name, method, itoa::Buffer::new().format(status)], n));
+        }),
+    ),
+    gauge(
+        "weir_route_maintenance",
+        "1 while the route is in maintenance.",
+        &["route"],
+        FamilySource::Routes(|s, route| {
+            if &**route.name() != "-" {
+                s.add(&[route.name()], route.maintenance().is_on().into());
+            }
         }),
     ),
     counter(

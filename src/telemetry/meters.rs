@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use super::acme::AcmeOrders;
 use super::coding_meters::{CodingCounters, CodingMeters};
 use super::grpc_status::GrpcStatus;
+use super::maintenance_state::MaintenanceState;
 use crate::backend::recent_errors::RecentErrors;
 use crate::instruments::throttle::Throttle;
 use crate::instruments::{Counter, Histogram, LATENCY, STREAM, StatusCounters};
@@ -26,6 +27,7 @@ pub const METHODS: [&str; 10] =
 #[derive(Debug)]
 pub struct RouteMeters {
     name: Arc<str>,
+    maintenance: MaintenanceState,
     requests: [OnceLock<Box<StatusCounters>>; METHODS.len()],
     duration: CachePadded<Histogram>,
     /// Most routes have none.
@@ -41,6 +43,7 @@ impl RouteMeters {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
+            maintenance: MaintenanceState::default(),
             requests: Default::default(),
             duration: CachePadded::new(Histogram::new(LATENCY)),
             streams: OnceLock::new(),
@@ -54,6 +57,11 @@ impl RouteMeters {
     /// The route's name. `-` for requests that matched no route.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Whether the route is in maintenance.
+    pub fn maintenance(&self) -> &MaintenanceState {
+        &self.maintenance
     }
 
     /// Counts a request that has ended.

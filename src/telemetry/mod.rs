@@ -23,6 +23,7 @@ pub mod acme;
 pub mod coding_meters;
 pub mod grpc_status;
 pub mod limit_meters;
+pub mod maintenance_state;
 pub mod meters;
 pub mod panic_hook;
 pub mod process_log;

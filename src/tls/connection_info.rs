@@ -16,6 +16,8 @@ pub struct ConnectionInfo {
     pub(super) server_name: Option<Box<str>>,
     /// The certificate that the client got.
     pub(super) certificate: Arc<Certificate>,
+    /// The version, such as `TLSv1.3`.
+    pub(super) version: Option<&'static str>,
     /// Whether ALPN chose HTTP/2.
     pub(super) http2: bool,
     /// The client's identity. `None` without client authentication.
@@ -28,6 +30,16 @@ impl ConnectionInfo {
     /// Whether ALPN chose HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.http2
+    }
+
+    /// The version, such as `TLSv1.3`.
+    pub fn version(&self) -> Option<&'static str> {
+        self.version
+    }
+
+    /// The SNI name in lower case. `None` if the client sent none.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
     }
 
     /// The value of Strict-Transport-Security in responses.

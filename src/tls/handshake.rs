@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::ProtocolVersion;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -88,9 +89,19 @@ pub async fn handshake(
     let session = ConnectionInfo {
         server_name,
         certificate: chosen.ok_or_else(|| io::Error::other("no certificate was chosen"))?,
+        version: connection.protocol_version().and_then(version),
         http2: connection.alpn_protocol() == Some(b"h2"),
         client,
         hsts: endpoint.terms.hsts.clone(),
     };
     Ok((stream, session))
+}
+
+/// The name of a version, as OpenSSL writes it.
+fn version(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        _ => None,
+    }
 }

@@ -22,6 +22,7 @@ const PAGES: &[&str] = &[
     "docs/compress.md",
     "docs/operations.md",
     "docs/packages.md",
+    "docs/responses.md",
     "docs/streams.md",
     "docs/upgrading.md",
     "grafana/README.md",

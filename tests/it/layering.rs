@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "tls",
             "route",
             "message",
+            "cors",
             "rate_limit",
             "upstream",
             "pool",
@@ -32,6 +33,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "backend",
             "background",
             "lifecycle",
+            "secure_file",
             "config",
             "path",
             "clock",
@@ -58,6 +60,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "route",
             "message",
             "content_coding",
+            "cors",
             "rate_limit",
             "auth",
             "upstream",
@@ -76,7 +79,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "snapshot",
-        &["route", "message", "rate_limit", "auth", "upstream", "pool", "telemetry", "config"],
+        &["route", "message", "cors", "rate_limit", "auth", "upstream", "pool", "telemetry", "config"],
         "the configuration, compiled; never does I/O",
     ),
     (
@@ -96,6 +99,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
         "HTTP semantics: framing, fields, error responses; never picks a backend",
     ),
     ("content_coding", &["config"], "compression and decompression of bodies; never sees a connection"),
+    ("cors", &["config"], "the fields of cross-origin resource sharing; never refuses a request"),
     (
         "rate_limit",
         &["pool", "telemetry", "config"],

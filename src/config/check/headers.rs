@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::super::node::DocumentPath;
 use super::super::schema::ValueMatch;
 use super::super::values::HeaderEdits;
-use super::Check;
+use super::{Check, templates};
 
 /// Fields that belong to one connection or frame the message. An edit would break the message or the connection.
 const OURS: [&str; 9] = [
@@ -70,6 +70,8 @@ fn values<'f>(
 pub(super) fn edits(check: &mut Check<'_>, at: &DocumentPath, edits: &HeaderEdits, used: Use) {
     fields(check, &at.key("set"), &edits.set, used);
     fields(check, &at.key("add"), &edits.add, used);
+    templates::fields(check, &at.key("set"), &edits.set);
+    templates::fields(check, &at.key("add"), &edits.add);
     for (index, field) in edits.remove.iter().enumerate() {
         name(check, &at.key("remove").index(index), field, used);
     }

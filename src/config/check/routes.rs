@@ -9,7 +9,7 @@ use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, R
 use super::super::value_hints;
 use super::super::values::{Name, Period};
 use super::headers::{self, Use};
-use super::{Check, compress, text};
+use super::{Check, compress, cors, errors, maintenance, templates, text};
 
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
 
@@ -34,6 +34,9 @@ pub(super) fn check(check: &mut Check<'_>) {
         headers::edits(check, &at.key("request_headers"), &route.request_headers, Use::Requested);
         headers::edits(check, &at.key("response_headers"), &route.response_headers, Use::Answered);
         retries(check, &at.key("retry"), &route.retry);
+        cors::check(check, &at, route);
+        errors::check(check, &at, route);
+        maintenance::check(check, &at.key("maintenance"), &route.maintenance);
         if let Some(settings) = route.compress.settings() {
             compress::check(check, &at.key("compress"), settings);
         }
@@ -171,28 +174,7 @@ fn redirects(check: &mut Check<'_>, at: &DocumentPath, redirect: &RedirectSettin
     } else if http::HeaderValue::from_str(text).is_err() || text.contains(' ') {
         check.say(&to, "a Location has no spaces and no control characters", "Percent-encode them");
     }
-    placeholders(check, &to, text);
-}
-
-fn placeholders(check: &mut Check<'_>, at: &DocumentPath, text: &str) {
-    const KNOWN: [&str; 6] = ["scheme", "host", "hostname", "port", "path", "query"];
-    for part in text.split('{').skip(1) {
-        let Some((name, _)) = part.split_once('}') else {
-            check.say(
-                at,
-                "`{` is not closed",
-                "Write `{scheme}`, `{host}`, `{hostname}`, `{port}`, `{path}` or `{query}`",
-            );
-            continue;
-        };
-        if !KNOWN.contains(&name) {
-            let what = match check.quote(at, text) {
-                raw if raw.contains(&format!("{{{name}}}")) => format!("unknown placeholder `{{{name}}}`"),
-                raw => format!("unknown placeholder in {raw}"),
-            };
-            check.say(at, what, did_you_mean(name, KNOWN));
-        }
-    }
+    templates::location(check, &to, text);
 }
 
 fn responds(check: &mut Check<'_>, at: &DocumentPath, respond: &RespondSettings) {

@@ -3,11 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, HostRule, Networks, Retry, RouteAuth, RouteLimits, RouteTimeouts};
+use super::{
+    Compression, Cors, Errors, HostRule, MaintenanceSettings, Networks, Retry, RouteAuth, RouteLimits, RouteTimeouts,
+};
 use crate::config::values::{HeaderEdits, Name};
 
 /// `defaults`: values for each route that does not set the key itself. Routes with `redirect` or `respond` take only
-/// `response_headers`, `limits`, `allow`, `deny`, `rate_limits`, `auth`, `compress` and `decompress`.
+/// `response_headers`, `limits`, `allow`, `deny`, `maintenance`, `rate_limits`, `auth`, `errors`, `cors`, `compress` and
+/// `decompress`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteDefaults {
@@ -23,6 +26,8 @@ pub struct RouteDefaults {
     pub allow: Option<Networks>,
     /// Networks whose clients are refused. It takes precedence over `allow`.
     pub deny: Option<Networks>,
+    /// How routes answer during maintenance.
+    pub maintenance: Option<MaintenanceSettings>,
     /// Names of `rate_limits` that apply to the request, in this order.
     pub rate_limits: Option<Vec<Name>>,
     /// Access policies that a request must satisfy.
@@ -31,6 +36,10 @@ pub struct RouteDefaults {
     pub timeouts: Option<RouteTimeouts>,
     /// When a request is retried on another backend.
     pub retry: Option<Retry>,
+    /// Pages in place of Weir's own error responses, by status. They also serve requests that match no route.
+    pub errors: Option<Errors>,
+    /// Cross-origin resource sharing (CORS), or `off`.
+    pub cors: Option<Cors>,
     /// Compression of responses, or `off`.
     pub compress: Option<Compression>,
     /// Decode gzip, br and zstd of backends for clients that do not accept the coding.

@@ -7,37 +7,16 @@ use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use crate::config::schema;
+use crate::config::{Template, TemplatePiece, TemplateUse, Variable};
 use crate::message::host::HostPort;
+use crate::message::variables::RequestValues;
 
 /// `routes[].redirect`, compiled.
 #[derive(Debug, Clone)]
 pub struct Redirect {
     status: StatusCode,
-    pieces: Box<[Piece]>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Text(Box<str>),
-    Scheme,
-    Host,
-    Hostname,
-    Port,
-    Path,
-    Query,
-}
-
-/// The parts of the request that a Location may contain.
-#[derive(Debug, Clone, Copy)]
-pub struct Requested<'a> {
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// The host and port of the request.
-    pub host: Option<HostPort<'a>>,
-    /// The path, without the query.
-    pub path: &'a str,
-    /// The query, without its `?`.
-    pub query: Option<&'a str>,
+    /// Its texts are percent-encoded.
+    to: Template,
 }
 
 impl Redirect {
@@ -50,15 +29,17 @@ impl Redirect {
             301 | 302 | 303 | 307 | 308 => StatusCode::from_u16(redirect.status).map_err(|error| error.to_string())?,
             status => return Err(format!("{status} is no redirect; write 301, 302, 303, 307 or 308")),
         };
-        Ok(Self { status, pieces: pieces(&redirect.to)?.into() })
+        Ok(Self { status, to: template(&redirect.to)? })
     }
 
     /// Redirects to the same address with https at this port. It replaces the scheme and the port.
     pub fn to_https(port: u16) -> Self {
-        let host = [Piece::Text("https://".into()), Piece::Hostname];
-        let port = (port != 443).then(|| Piece::Text(format!(":{port}").into()));
-        let pieces = host.into_iter().chain(port).chain([Piece::Path, Piece::Query]).collect();
-        Self { status: StatusCode::PERMANENT_REDIRECT, pieces }
+        let text = |text: String| TemplatePiece::Text(text.into());
+        let host = [text("https://".to_owned()), TemplatePiece::Variable(Variable::Hostname)];
+        let port = (port != 443).then(|| text(format!(":{port}")));
+        let target = [Variable::Path, Variable::Query].map(TemplatePiece::Variable);
+        let to = Template::of(host.into_iter().chain(port).chain(target).collect());
+        Self { status: StatusCode::PERMANENT_REDIRECT, to }
     }
 
     /// The status.
@@ -67,21 +48,23 @@ impl Redirect {
     }
 
     /// The value of Location. `None` if it needs the host and the request has none, which makes the request malformed.
-    pub fn location(&self, requested: &Requested<'_>) -> Option<HeaderValue> {
-        let mut location = String::with_capacity(64 + requested.path.len() + requested.query.map_or(0, str::len));
-        for piece in &self.pieces {
+    /// Other values that are absent leave nothing.
+    pub fn location(&self, values: &RequestValues<'_>) -> Option<HeaderValue> {
+        let mut location = String::with_capacity(64 + values.path.len() + values.query.map_or(0, str::len));
+        for piece in self.to.pieces() {
             match piece {
-                Piece::Text(text) => location.push_str(text),
-                Piece::Scheme => encode(requested.scheme, &mut location),
-                Piece::Host => push_host(requested.host?, &mut location),
-                Piece::Hostname => encode(requested.host?.host, &mut location),
-                Piece::Port => location.push_str(&port(requested).to_string()),
-                Piece::Path => push_path(requested.path, &mut location),
-                Piece::Query => {
-                    if let Some(query) = requested.query {
+                TemplatePiece::Text(text) => location.push_str(text),
+                TemplatePiece::Variable(Variable::Host) => push_host(values.host?, &mut location),
+                TemplatePiece::Variable(Variable::Hostname) => encode(values.host?.host.as_bytes(), &mut location),
+                TemplatePiece::Variable(Variable::Path) => push_path(values.path, &mut location),
+                TemplatePiece::Variable(Variable::Query) => {
+                    if let Some(query) = values.query {
                         location.push('?');
-                        encode(query, &mut location);
+                        encode(query.as_bytes(), &mut location);
                     }
+                }
+                TemplatePiece::Variable(variable) => {
+                    encode_component(&values.get(variable).unwrap_or_default(), &mut location);
                 }
             }
         }
@@ -92,8 +75,8 @@ impl Redirect {
     ///
     /// # Errors
     /// Pingora's, if the header cannot be built.
-    pub fn response(&self, requested: &Requested<'_>) -> pingora::Result<Option<ResponseHeader>> {
-        let Some(location) = self.location(requested) else { return Ok(None) };
+    pub fn response(&self, values: &RequestValues<'_>) -> pingora::Result<Option<ResponseHeader>> {
+        let Some(location) = self.location(values) else { return Ok(None) };
         let mut header = ResponseHeader::build(self.status, Some(4))?;
         header.insert_header("Location", location)?;
         header.insert_header("Content-Length", HeaderValue::from_static("0"))?;
@@ -102,16 +85,10 @@ impl Redirect {
 }
 
 fn push_host(host: HostPort<'_>, location: &mut String) {
-    encode(host.host, location);
+    encode(host.host.as_bytes(), location);
     if let Some(port) = host.port {
         location.push_str(&format!(":{port}"));
     }
-}
-
-/// The request's port, otherwise the default port of its scheme (RFC 9110 section 4.2).
-fn port(requested: &Requested<'_>) -> u16 {
-    let of_scheme = if requested.scheme == "https" { 443 } else { 80 };
-    requested.host.and_then(|host| host.port).unwrap_or(of_scheme)
 }
 
 /// Appends the path. At the start of a Location it must not become an authority, as in `//evil.example` (RFC 3986
@@ -122,14 +99,24 @@ fn push_path(path: &str, location: &mut String) {
     if !location.ends_with('/') || location.ends_with("://") {
         location.push('/');
     }
-    encode(rest, location);
+    encode(rest.as_bytes(), location);
 }
 
 /// Percent-encodes the bytes that a URI cannot contain (RFC 3986 section 2). Existing percent-encoding is not changed.
-fn encode(text: &str, location: &mut String) {
+fn encode(text: &[u8], location: &mut String) {
+    percent_encode(text, location, |byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+}
+
+/// Percent-encodes all but unreserved characters (RFC 3986 section 2.3). So the value of a header field cannot begin an
+/// authority, a path, a query or a fragment.
+fn encode_component(text: &[u8], location: &mut String) {
+    percent_encode(text, location, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+}
+
+fn percent_encode(text: &[u8], location: &mut String, is_plain: impl Fn(u8) -> bool) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+    for &byte in text {
+        if is_plain(byte) {
             location.push(char::from(byte));
         } else {
             location.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
@@ -137,43 +124,26 @@ fn encode(text: &str, location: &mut String) {
     }
 }
 
-fn pieces(to: &str) -> Result<Vec<Piece>, String> {
-    let mut pieces = Vec::new();
-    let mut rest = to;
-    while let Some(open) = rest.find(['{', '}']) {
-        let (text, tail) = rest.split_at(open);
-        push_text(text, &mut pieces);
-        let unpaired = || format!("`{to}`: a brace without its other one");
-        let (name, tail) = tail.strip_prefix('{').and_then(|tail| tail.split_once('}')).ok_or_else(unpaired)?;
-        pieces.push(match name {
-            "scheme" => Piece::Scheme,
-            "host" => Piece::Host,
-            "hostname" => Piece::Hostname,
-            "port" => Piece::Port,
-            "path" => Piece::Path,
-            "query" => Piece::Query,
-            _ => {
-                let known = "{scheme}, {host}, {hostname}, {port}, {path} and {query}";
-                return Err(format!("`{{{name}}}` is none of {known}"));
-            }
-        });
-        rest = tail;
+fn template(to: &str) -> Result<Template, String> {
+    if to.is_empty() {
+        return Err("a redirect needs somewhere to go".into());
     }
-    push_text(rest, &mut pieces);
-    if pieces.is_empty() { Err("a redirect needs somewhere to go".into()) } else { Ok(pieces) }
-}
-
-fn push_text(text: &str, pieces: &mut Vec<Piece>) {
-    if !text.is_empty() {
-        let mut encoded = String::new();
-        encode(text, &mut encoded);
-        pieces.push(Piece::Text(encoded.into()));
-    }
+    let parsed = Template::parse(to, TemplateUse::Value).map_err(|unknown| unknown.to_string())?;
+    let encoded = parsed.pieces().iter().map(|piece| match piece {
+        TemplatePiece::Text(text) => {
+            let mut encoded = String::new();
+            encode(text.as_bytes(), &mut encoded);
+            TemplatePiece::Text(encoded.into())
+        }
+        variable => variable.clone(),
+    });
+    Ok(Template::of(encoded.collect()))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use pingora::http::RequestHeader;
     use proptest::prelude::*;
 
     use super::*;
@@ -184,9 +154,14 @@ mod tests {
         Redirect::compile(&schema::RedirectSettings { to: to.into(), status: 308 })
     }
 
+    fn empty() -> RequestHeader {
+        RequestHeader::build("GET", b"/", None).unwrap()
+    }
+
     fn location(to: &str, path: &str, query: Option<&str>) -> String {
-        let requested = Requested { scheme: "http", host: Some(HOST), path, query };
-        redirect(to).unwrap().location(&requested).unwrap().to_str().unwrap().to_owned()
+        let request = empty();
+        let values = RequestValues { host: Some(HOST), path, query, ..RequestValues::of(&request, "http") };
+        redirect(to).unwrap().location(&values).unwrap().to_str().unwrap().to_owned()
     }
 
     #[test]
@@ -210,9 +185,9 @@ mod tests {
     #[test]
     fn host_includes_the_port_and_hostname_does_not() {
         let at = |to: &str, scheme, port| {
-            let host = Some(HostPort { host: "[::1]", port });
-            let location = redirect(to).unwrap().location(&Requested { scheme, host, path: "/x", query: None });
-            location.unwrap().to_str().unwrap().to_owned()
+            let (request, host) = (empty(), Some(HostPort { host: "[::1]", port }));
+            let values = RequestValues { host, path: "/x", ..RequestValues::of(&request, scheme) };
+            redirect(to).unwrap().location(&values).unwrap().to_str().unwrap().to_owned()
         };
         for (to, scheme, port, want) in [
             ("{scheme}://{host}/y", "http", Some(8080), "http://[::1]:8080/y"),
@@ -224,9 +199,10 @@ mod tests {
         ] {
             assert_eq!(at(to, scheme, port), want, "{to}");
         }
-        let requested =
-            Requested { scheme: "http", host: Some(HostPort { host: "a", port: Some(81) }), path: "/", query: None };
-        assert_eq!(Redirect::to_https(8443).location(&requested).unwrap(), "https://a:8443/");
+        let request = empty();
+        let host = Some(HostPort { host: "a", port: Some(81) });
+        let values = RequestValues { host, ..RequestValues::of(&request, "http") };
+        assert_eq!(Redirect::to_https(8443).location(&values).unwrap(), "https://a:8443/");
     }
 
     #[test]
@@ -247,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_response_needs_the_host_only_for_its_placeholder() {
-        let requested = Requested { scheme: "http", host: None, path: "/", query: None };
+        let request = empty();
+        let requested = RequestValues::of(&request, "http");
         assert!(redirect("https://{host}/").unwrap().response(&requested).unwrap().is_none());
         let header = redirect("/x").unwrap().response(&requested).unwrap().unwrap();
         assert_eq!((header.status.as_u16(), &header.headers["location"]), (308, &HeaderValue::from_static("/x")));
@@ -256,18 +233,35 @@ mod tests {
 
     #[test]
     fn an_invalid_redirect_is_refused() {
-        for to in ["", "{nope}", "a{", "a}b", "{path", "{{host}}"] {
+        for to in ["", "{nope}", "/{path}{Host}", "{{a}{b}"] {
             assert!(redirect(to).is_err(), "{to}");
         }
         assert!(Redirect::compile(&schema::RedirectSettings { to: "/".into(), status: 300 }).is_err());
     }
 
+    #[test]
+    fn the_value_of_a_header_field_stays_one_component() {
+        let mut request = empty();
+        for (value, want) in [
+            ("de", "https://b.example/de?from=de"),
+            ("/../@evil#?&", "https://b.example/%2F..%2F%40evil%23%3F%26?from=%2F..%2F%40evil%23%3F%26"),
+            ("", "https://b.example/?from="),
+        ] {
+            request.insert_header("x-lang", value).unwrap();
+            let to = redirect("https://b.example/{header.x-lang}?from={header.x-lang}").unwrap();
+            assert_eq!(to.location(&RequestValues::of(&request, "http")).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn literal_braces_are_percent_encoded() {
+        assert_eq!(location("/a}b{c{{path}", "/", None), "/a%7Db%7Bc%7Bpath%7D");
+    }
+
     proptest! {
         #[test]
         fn a_path_never_becomes_an_authority(path in ".{0,20}", query in prop::option::of(".{0,20}")) {
-            let requested = Requested { scheme: "http", host: Some(HOST), path: &path, query: query.as_deref() };
-            let location = redirect("{path}{query}").unwrap().location(&requested).unwrap();
-            let text = location.to_str().unwrap();
+            let text = location("{path}{query}", &path, query.as_deref());
             prop_assert!(text.starts_with('/') && !text.starts_with("//") && !text.contains('\\'), "{}", text);
         }
     }
