@@ -3,6 +3,8 @@
 //!
 //! Compiling never does I/O, reads no clock and spawns no task, so a rejected reload has no effect.
 
+pub mod forward_auth;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use super::values::{Cidr, HeaderEdits, LogTarget, Name, Percent, Period, RetryWh
 mod acme;
 mod admin;
 mod compress;
+mod forward_auth;
 mod networks;
 mod outlier;
 mod paths;
@@ -31,6 +32,7 @@ mod value_match;
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
 pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
+pub use forward_auth::{AuthFailure, ForwardAuthSettings};
 pub use networks::Networks;
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};

@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod connection_options;
 pub mod cookie;
 pub mod error_response;
+pub mod forward_auth;
 pub mod forwarded;
 pub mod grpc_timeout;
 pub mod header_case;

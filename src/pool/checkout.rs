@@ -276,8 +276,13 @@ impl Checkout {
             Some(idle) => (idle.socket, idle.timer),
             None => (dial::connect(peer, self.addresses(), ALPN::H1).await?, None),
         };
+        Ok(self.stream(socket, timer))
+    }
+
+    /// The stream for the attempt, over a connection that is open.
+    pub(super) fn stream(self: Arc<Self>, socket: BackendSocket, timer: Option<Pin<Box<Sleep>>>) -> PooledStream {
         let writer = CoalescedWriter::new(self.writer);
-        Ok(PooledStream {
+        PooledStream {
             socket: Some(socket),
             checkout: self,
             body_is_here: writer,
@@ -285,7 +290,7 @@ impl Checkout {
             phase: ReadPhase::FirstByte,
             read_until: None,
             write_until: None,
-        })
+        }
     }
 }
 

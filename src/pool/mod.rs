@@ -18,4 +18,5 @@ mod outstanding_pieces;
 pub mod peer;
 pub mod resolver;
 mod socket_options;
+pub mod subrequest;
 pub mod transport_settings;

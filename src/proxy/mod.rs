@@ -8,6 +8,7 @@ mod content_coding;
 mod ctx;
 mod direct_response;
 mod failure_log;
+mod forward_auth;
 mod grpc_call;
 pub(crate) mod hash_key;
 mod max_forwards;
@@ -23,6 +24,7 @@ mod response_filter;
 mod send;
 mod service;
 mod stream_kind;
+mod subrequest;
 mod upstream_error;
 mod wait_in_queue;
 mod write_response;
@@ -41,8 +43,10 @@ use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use ctx::RequestCtx;
+pub use forward_auth::{AuthVerdict, authorize, write_refusal};
 pub use rate_limits::{KeyOfRequest, with_key};
 pub use service::Proxy;
+pub use subrequest::{Subrequest, SubrequestError};
 
 use crate::lifecycle::Lifecycle;
 use crate::pool::connection_pool::ConnectionPool;
