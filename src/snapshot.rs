@@ -4,6 +4,8 @@
 //! Compiling never does I/O, reads no clock and spawns no task, so a rejected reload has no effect.
 
 pub mod forward_auth;
+pub mod mirror;
+mod splits;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +14,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts};
+use self::mirror::Mirror;
+use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts, SecurityHeaders};
 use crate::config::values::Name;
 use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
 use crate::message::forwarded::ForwardedHeaders;
@@ -21,7 +24,7 @@ use crate::message::host::HostPolicy;
 use crate::message::rewrite::Rewrite;
 use crate::pool::peer::PeerTemplate;
 use crate::rate_limit::{Limit, RateLimits};
-use crate::route::action::{Action, Redirect, Respond, Split};
+use crate::route::action::{Action, CompiledRedirects, CompiledSplitKey, Redirect, Respond, Split};
 use crate::route::listener_names::ListenerNames;
 use crate::route::table::RouteTable;
 use crate::telemetry::meters::{RouteMeters, UpstreamMeters};
@@ -66,6 +69,12 @@ pub struct Route {
     pub request_headers: CompiledHeaderEdits,
     /// Edits of the response header fields.
     pub response_headers: CompiledHeaderEdits,
+    /// Header fields of responses that make browsers stricter.
+    pub security_headers: SecurityHeaders,
+    /// Redirects that come before the action.
+    pub redirects: Option<CompiledRedirects>,
+    /// Copies of requests for another upstream.
+    pub mirror: Option<Arc<Mirror>>,
     /// The rate limits of its requests, in the order in which they are asked.
     pub rate_limits: Box<[Arc<Limit>]>,
     /// `allow` and `deny`; `None`: all clients pass.
@@ -134,14 +143,15 @@ impl Snapshot {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
             let meters = metrics.route(&route.label(index));
             routes.push((
-                &route.matches,
+                route.matches.loaded(&file).map_err(at)?,
                 Arc::new(Route::compile(route, meters, &mut targets, &rate_limits, &file).map_err(at)?),
             ));
         }
+        splits::inherit(routes.iter().map(|(_, route)| &**route), previous);
         Ok(Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             document: Arc::new(document.clone()),
-            routes: RouteTable::build(routes.into_iter())
+            routes: RouteTable::build(routes.iter().map(|(matches, route)| (&**matches, Arc::clone(route))))
                 .map_err(|what| CompileError { path: "routes".into(), what })?,
             listeners: ListenerNames::new(&document.listeners),
             listener_filters: ListenerFilters::compile(&document.listeners, &file)
@@ -181,6 +191,9 @@ impl Route {
             host: HostPolicy::compile(&route.host)?,
             request_headers: CompiledHeaderEdits::compile(&route.request_headers)?,
             response_headers: CompiledHeaderEdits::compile(&route.response_headers)?,
+            security_headers: route.security_headers,
+            redirects: route.redirects.as_ref().map(|list| CompiledRedirects::compile(list, file)).transpose()?,
+            mirror: route.mirror.as_ref().map(|mirror| compile_mirror(mirror, route, targets)).transpose()?,
             rate_limits: route.rate_limits.iter().map(limit).collect::<Result<_, _>>()?,
             clients: ClientFilter::compile(&route.allow, &route.deny, file)?,
             body_limit: Some(route.limits.body.get()).filter(|limit| *limit > 0),
@@ -194,6 +207,14 @@ impl Route {
     }
 }
 
+fn compile_mirror(
+    mirror: &schema::MirrorSettings,
+    route: &schema::RouteSettings,
+    targets: &mut Targets<'_>,
+) -> Result<Arc<Mirror>, String> {
+    Ok(Arc::new(Mirror::compile(mirror, targets.find(&mirror.upstream, &route.timeouts)?)))
+}
+
 fn action(
     route: &schema::RouteSettings,
     targets: &mut Targets<'_>,
@@ -204,8 +225,9 @@ fn action(
         return Ok(Action::Upstream(find(name)?));
     }
     if let Some(split) = &route.split {
-        let parts = split.iter().map(|part| Ok((find(&part.upstream)?, part.weight)));
-        return Ok(Action::Split(Split::compile(parts.collect::<Result<Vec<_>, String>>()?)?));
+        let parts = split.targets.iter().map(|part| Ok((find(&part.upstream)?, part.upstream.as_str(), part.weight)));
+        let by = split.by.as_ref().map(CompiledSplitKey::compile).transpose()?;
+        return Ok(Action::Split(Split::compile(parts.collect::<Result<Vec<_>, String>>()?, by)?));
     }
     if let Some(redirect) = &route.redirect {
         return Ok(Action::Redirect(Redirect::compile(redirect)?));

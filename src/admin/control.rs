@@ -1,12 +1,13 @@
 //! The interface between the admin listener and the running process. `server` implements it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 
 use crate::telemetry::Metrics;
 
-use super::api::{BackendReply, ReloadReply, StatusReply};
+use super::api::{BackendReply, ReloadReply, SplitReply, StatusReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
 use crate::upstream::admin_override::BackendOverride;
@@ -48,6 +49,19 @@ pub trait Control: Send + Sync + 'static {
         backend: &str,
         wanted: BackendOverride,
     ) -> Result<BackendReply, ControlError>;
+
+    /// The split of a route.
+    ///
+    /// # Errors
+    /// There is no such route, or it has no split.
+    fn split(&self, route: &str) -> Result<SplitReply, ControlError>;
+
+    /// Sets weights of a route's split and returns the split. `None` restores the configured weights. May wait for a
+    /// reload, so call it on a thread that may block.
+    ///
+    /// # Errors
+    /// There is no such split, or the weights are impossible. Nothing has changed then.
+    fn set_split(&self, route: &str, weights: Option<&BTreeMap<String, u16>>) -> Result<SplitReply, ControlError>;
 
     /// Explains how a request would be handled. Has no side effects.
     ///

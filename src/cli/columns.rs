@@ -53,6 +53,7 @@ pub(super) fn status(status: &StatusReply) -> String {
     }
     text.push('\n');
     columns(&mut text, &rows);
+    super::split::table(&mut text, &status.splits);
     refusals(&mut text, status);
     discoveries(&mut text, status);
     text

@@ -16,6 +16,7 @@ pub mod remote;
 mod remote_commands;
 mod rolling_drain;
 mod run;
+mod split;
 mod version;
 
 use std::io;
@@ -98,6 +99,15 @@ backend that it is draining, and stops. If COMMAND fails, the backend stays drai
 
 Exit status: 0 done, 1 it stopped before the last backend, or the process cannot be reached.";
 
+const AFTER_SPLIT: &str = "\
+An upstream that is not named keeps its weight. The weights survive reloads while the split has the same upstreams.
+
+  weir split shop                    show the shares
+  weir split shop v1=90 v2=10        set them
+  weir split shop configured         undo
+
+Exit status: 0 done, 1 refused, or the process cannot be reached.";
+
 const AFTER_EXPLAIN: &str = "\
 Asking changes nothing. Exit status: 0 a route or `redirect_https` answers, 1 no route matches, or the process cannot be \
 reached.";
@@ -134,6 +144,9 @@ enum Command {
     Enable(backend_commands::One),
     /// Override the configured weight of a backend, until undone
     Weight(backend_commands::Weight),
+    /// Show the shares of a route's split, or override them, until undone
+    #[command(after_help = AFTER_SPLIT)]
+    Split(split::SplitOptions),
     /// Show which route and which backend a request would get, and why not the others
     #[command(after_help = AFTER_EXPLAIN)]
     Explain(explain::Explain),
@@ -179,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Disable(options) => backend_commands::disable(&options),
         Command::Enable(options) => backend_commands::enable(&options),
         Command::Explain(options) => explain::explain(&options),
+        Command::Split(options) => split::split(&options),
         Command::Weight(options) => backend_commands::weight(&options),
         Command::Version => version::version(),
     })

@@ -11,6 +11,7 @@ use super::authority::PeerRole;
 use super::backend_list;
 use super::disk::Disk;
 use super::io_error::{hint, is_of_host, reason};
+use super::list_files::{ListKind, list_files};
 use super::network_files::{bad_lines, network_files};
 use super::node::{DocumentPath, Node, Position};
 use super::pem::{self, BadPair};
@@ -155,6 +156,7 @@ pub(super) fn read(
                 }
                 problems.extend(of_file.sorted());
             }
+            (Some(bytes), Judge::Lines(kind)) => kind.report(&folder.join(path), bytes, &place, problems),
             (Some(_), Judge::Together) | (None, _) => {}
         }
     }
@@ -222,6 +224,8 @@ enum Judge<'a> {
     Pem(fn(&[u8]) -> Option<pem::FileFault>),
     /// A file with one network per line.
     Networks { is_allow: bool },
+    /// A file whose problems are reported at their lines.
+    Lines(ListKind),
     /// A PEM file that is checked together with a second file.
     Together,
     /// A list of backends for this upstream.
@@ -280,6 +284,7 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
         }
     }
     let networks = network_files(document).into_iter();
+    named.extend(list_files(document).into_iter().map(|file| (file.place, file.path, Judge::Lines(file.kind))));
     named.extend(networks.map(|file| (file.place, file.path, Judge::Networks { is_allow: file.is_allow })));
     named
 }

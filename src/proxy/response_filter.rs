@@ -14,6 +14,8 @@ use super::ctx::RequestCtx;
 use super::failure_log;
 use super::reject::refuse;
 use super::response_cost;
+use super::security_headers;
+use super::split_user;
 use super::stream_kind;
 use super::upstream_error::{has_begun, is_end_of_tunnel, may_try_again};
 use super::write_response::{close_if_leaving, hsts, write};
@@ -158,6 +160,7 @@ pub(super) fn header(
         response.remove_header(&header::CONTENT_LENGTH);
         response.remove_header(&header::TRANSFER_ENCODING);
         affinity_cookie::reveal(session, response, ctx)?;
+        split_user::set_cookie(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
     }
@@ -185,6 +188,7 @@ pub(super) fn header(
         // Weir sends its own version, whatever version the backend uses (RFC 9110 section 6.2).
         response.set_version(Version::HTTP_11);
     }
+    security_headers::add(session, response, ctx)?;
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
     }
@@ -197,6 +201,7 @@ pub(super) fn header(
         session.set_keepalive(None);
     }
     affinity_cookie::reveal(session, response, ctx)?;
+    split_user::set_cookie(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, lifecycle);
     ctx.length = length_of(response, ctx);
@@ -326,6 +331,7 @@ pub(super) async fn fault(
             response.insert_header("RateLimit-Policy", &refusal.policy)?;
             response.insert_header("RateLimit", &refusal.state)?;
         }
+        security_headers::add(session, &mut response, ctx)?;
         Ok((response, body))
     });
     if grpc {

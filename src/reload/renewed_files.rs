@@ -1,5 +1,5 @@
 //! Reads files again that the active configuration names and that have changed: those of `upstreams.*.tls`,
-//! `routes[].respond`, `allow` and `deny`. A file that cannot be used never replaces the old content.
+//! `routes[].respond`, `allow`, `deny`, `redirects` and conditions. A file that cannot be used never replaces the old content.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -20,6 +20,7 @@ pub(super) struct RenewedFiles {
     certificates: bool,
     networks: bool,
     bodies: Vec<PathBuf>,
+    lists: Vec<PathBuf>,
 }
 
 impl RenewedFiles {
@@ -34,6 +35,10 @@ impl RenewedFiles {
         for file in &self.bodies {
             tracing::info!(file = %file.display(), "response body renewed from its file");
             metrics.body_file_applied();
+        }
+        for file in &self.lists {
+            tracing::info!(file = %file.display(), "list renewed from its file");
+            metrics.list_file_applied();
         }
     }
 }
@@ -53,6 +58,8 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
     let networks = backends.config.as_ref().unwrap_or(checked).with_network_files(&changed, &read);
     let newest = networks.config.as_ref().or(backends.config.as_ref()).unwrap_or(checked);
     let bodies = newest.with_body_files(&changed, &read);
+    let newest = bodies.config.as_ref().unwrap_or(newest);
+    let lists = newest.with_list_files(&changed, &read);
     let report = |purpose: &str, unfit: Vec<String>, count: &dyn Fn()| {
         for what in unfit {
             if exhausted.get() {
@@ -66,10 +73,11 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
     report("for backends", backends.unfit, &|| {});
     report("a file of networks", networks.unfit, &|| metrics.network_file_rejected());
     report("a response body", bodies.unfit, &|| metrics.body_file_rejected());
+    report("a list", lists.unfit, &|| metrics.list_file_rejected());
     if exhausted.get() {
         watch.again(&changed);
     }
     let (certificates, of_clients) = (backends.config.is_some(), networks.config.is_some());
-    let config = bodies.config.or(networks.config).or(backends.config)?;
-    Some(RenewedFiles { config, certificates, networks: of_clients, bodies: bodies.changed })
+    let config = lists.config.or(bodies.config).or(networks.config).or(backends.config)?;
+    Some(RenewedFiles { config, certificates, networks: of_clients, bodies: bodies.changed, lists: lists.changed })
 }

@@ -132,6 +132,11 @@ impl<T> RouteTable<T> {
         self.rules.iter().map(move |rule| (&rule.target, rule.mismatch(listener, host, path, method, parts)))
     }
 
+    /// The targets, in the file's order.
+    pub fn targets(&self) -> impl Iterator<Item = &T> {
+        self.rules.iter().map(|rule| &rule.target)
+    }
+
     /// The number of routes.
     pub fn len(&self) -> usize {
         self.rules.len()

@@ -1,11 +1,13 @@
 //! Implements the `Control` trait of the admin API on the components of the process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::api_values::{balance, shown};
 use super::logs::BothLogs;
 use super::rate_limit_status;
+use super::split_status;
 use crate::acme;
 use crate::admin::api::{self, ReloadReply, StatusReply};
 use crate::admin::api_explain::{Explanation, Question};
@@ -54,6 +56,7 @@ impl Control for AdminApi {
             certificates: self.listeners.certificates().status().into_iter().map(certificate).collect(),
             acme: self.acme.status().into_iter().map(ordered).collect(),
             upstreams: snapshot.upstreams.values().map(|each| upstream(each, &self.metrics)).collect(),
+            splits: split_status::all(&snapshot),
         }
     }
 
@@ -105,6 +108,14 @@ impl Control for AdminApi {
         Ok(shown(status))
     }
 
+    fn split(&self, route: &str) -> Result<api::SplitReply, ControlError> {
+        split_status::one(&self.shared.load(), route)
+    }
+
+    fn set_split(&self, route: &str, weights: Option<&BTreeMap<String, u16>>) -> Result<api::SplitReply, ControlError> {
+        self.reloader.exclusively(|snapshot| split_status::change(snapshot, route, weights))
+    }
+
     fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {
         super::explain::explain(&self.shared.load(), question).map_err(ControlError::Impossible)
     }
@@ -148,7 +159,7 @@ impl AdminApi {
 }
 
 /// Formats names for an error message, at most 20 of them.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 20;
     let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
     if names.len() > SHOWN {

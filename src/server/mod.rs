@@ -20,6 +20,7 @@ mod privileges;
 mod rate_limit_status;
 mod runtimes;
 mod signals;
+mod split_status;
 mod writable;
 
 use std::io;

@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use super::acme::AcmeOrders;
 use super::coding_meters::{CodingCounters, CodingMeters};
 use super::grpc_status::GrpcStatus;
+use super::mirror_meters::MirrorMeters;
 use crate::backend::recent_errors::RecentErrors;
 use crate::instruments::throttle::Throttle;
 use crate::instruments::{Counter, Histogram, LATENCY, STREAM, StatusCounters};
@@ -32,6 +33,7 @@ pub struct RouteMeters {
     streams: OnceLock<Box<Histogram>>,
     grpc: OnceLock<Box<[Counter; GrpcStatus::COUNT]>>,
     codings: OnceLock<Box<CodingMeters>>,
+    mirror: OnceLock<Box<MirrorMeters>>,
     bad_grpc_timeouts: Counter,
     faults: [Counter; Fault::ALL.len()],
 }
@@ -46,6 +48,7 @@ impl RouteMeters {
             streams: OnceLock::new(),
             grpc: OnceLock::new(),
             codings: OnceLock::new(),
+            mirror: OnceLock::new(),
             bad_grpc_timeouts: Counter::default(),
             faults: Default::default(),
         }
@@ -95,6 +98,16 @@ impl RouteMeters {
     /// The instruments of compression and decompression.
     pub fn codings(&self) -> &CodingMeters {
         self.codings.get_or_init(Box::default)
+    }
+
+    /// The instruments of the mirror. The first call makes them visible in the metrics.
+    pub fn mirror(&self) -> &MirrorMeters {
+        self.mirror.get_or_init(Box::default)
+    }
+
+    /// The instruments of the mirror. `None` for a route that has none.
+    pub(super) fn used_mirror(&self) -> Option<&MirrorMeters> {
+        self.mirror.get().map(|mirror| &**mirror)
     }
 
     /// The labels and counters of each action and coding that was used.

@@ -23,6 +23,7 @@ pub mod coding_meters;
 pub mod grpc_status;
 pub mod limit_meters;
 pub mod meters;
+pub mod mirror_meters;
 pub mod panic_hook;
 pub mod process_log;
 pub mod recorder;

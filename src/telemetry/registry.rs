@@ -46,6 +46,8 @@ impl Metrics {
             reloads_applied: Counter::new(),
             body_files_applied: Counter::new(),
             body_files_rejected: Counter::new(),
+            list_files_applied: Counter::new(),
+            list_files_rejected: Counter::new(),
             reloads_rejected: Counter::new(),
             network_files_rejected: Counter::new(),
             last_reload_failed: AtomicBool::new(false),
@@ -138,6 +140,16 @@ impl Metrics {
     /// Counts a changed file of a response body that cannot be used.
     pub fn body_file_rejected(&self) {
         self.instruments.body_files_rejected.bump();
+    }
+
+    /// Counts a changed file of redirects or texts whose new content is in force.
+    pub fn list_file_applied(&self) {
+        self.instruments.list_files_applied.bump();
+    }
+
+    /// Counts a changed file of redirects or texts that cannot be used.
+    pub fn list_file_rejected(&self) {
+        self.instruments.list_files_rejected.bump();
     }
 
     /// Records that a changed file of networks cannot be used. Its old content stays.

@@ -74,8 +74,9 @@ fn keys_without_value(check: &mut Check<'_>) {
 fn unused_upstreams(check: &mut Check<'_>) {
     let routes = check.document.routes.iter();
     let used = |route: &'_ RouteSettings| -> Vec<Name> {
-        let split = route.split.iter().flatten().map(|share| share.upstream.clone());
-        route.upstream.iter().cloned().chain(split).collect()
+        let split = route.split.iter().flat_map(|split| &split.targets).map(|share| share.upstream.clone());
+        let mirror = route.mirror.iter().map(|mirror| mirror.upstream.clone());
+        route.upstream.iter().cloned().chain(split).chain(mirror).collect()
     };
     let used: BTreeSet<Name> = routes.flat_map(used).collect();
     for name in check.document.upstreams.keys().filter(|name| !used.contains(*name)) {

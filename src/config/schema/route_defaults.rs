@@ -3,11 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, HostRule, Networks, Retry, RouteLimits, RouteTimeouts};
+use super::{Compression, HostRule, Networks, RedirectList, Retry, RouteLimits, RouteTimeouts, SecurityHeaders};
 use crate::config::values::{HeaderEdits, Name};
 
 /// `defaults`: values for each route that does not set the key itself. Routes with `redirect` or `respond` take only
-/// `response_headers`, `limits`, `allow`, `deny`, `rate_limits`, `compress` and `decompress`.
+/// `response_headers`, `security_headers`, `redirects`, `limits`, `allow`, `deny`, `rate_limits`, `compress` and
+/// `decompress`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteDefaults {
@@ -17,6 +18,10 @@ pub struct RouteDefaults {
     pub request_headers: Option<HeaderEdits>,
     /// Edits of the response header fields.
     pub response_headers: Option<HeaderEdits>,
+    /// Header fields that make browsers stricter: `default` or `off`. Fields of a backend take precedence.
+    pub security_headers: Option<SecurityHeaders>,
+    /// Redirects from a file.
+    pub redirects: Option<RedirectList>,
     /// Limits for the request.
     pub limits: Option<RouteLimits>,
     /// Networks whose clients may use the route; empty: all.

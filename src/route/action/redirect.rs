@@ -126,7 +126,7 @@ fn push_path(path: &str, location: &mut String) {
 }
 
 /// Percent-encodes the bytes that a URI cannot contain (RFC 3986 section 2). Existing percent-encoding is not changed.
-fn encode(text: &str, location: &mut String) {
+pub(super) fn encode(text: &str, location: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
