@@ -14,7 +14,9 @@ fn bad(text: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn a_whole_path_comes_before_a_prefix_and_a_longer_prefix_before_a_shorter_one() {
-    let table = table("# moved\n\n/a/* /x/*\n/a/b/* https://b.example/* 301\n/a/b/c /c\n/d/* /e\n/* /home/ 302\n");
+    let table = table(
+        "# moved\n\n/a/* /x/*\n/a/b/* https://b.example/* 301\n/a/b/c /c\n/d/* /e\n/* https://home.example/ 302\n",
+    );
     let found = |path: &str| table.find(path).map(|(line, rest)| (line.line, rest.to_owned())).unwrap();
     for (path, line, rest) in [
         ("/a", 3, ""),

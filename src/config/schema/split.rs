@@ -96,7 +96,7 @@ impl JsonSchema for SplitSettings {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "anyOf": [generator.subschema_for::<Vec<SplitTarget>>(), generator.subschema_for::<SplitSection>()]
+            "anyOf": [generator.subschema_for::<SplitSection>(), generator.subschema_for::<Vec<SplitTarget>>()]
         })
     }
 }
