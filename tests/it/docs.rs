@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::source_tree::rust_files;
 use crate::support::{Client, Config, Origin, Pki, Reply, Store, StoreKind, Weir, eventually, spare};
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "docs/architecture.md",
     "docs/commands.md",
@@ -20,6 +20,7 @@ const PAGES: [&str; 12] = [
     "docs/compress.md",
     "docs/operations.md",
     "docs/streams.md",
+    "docs/traffic.md",
     "grafana/README.md",
 ];
 
@@ -77,6 +78,8 @@ fn every_example_of_a_configuration_loads() {
                     list.to_vec()
                 } else if path.ends_with("blocked.txt") {
                     b"192.0.2.0/24\n".to_vec()
+                } else if path.ends_with("redirects.txt") {
+                    b"/old /new\n".to_vec()
                 } else {
                     Pki::example(path).unwrap_or_else(|| b"0123456789abcdef0123456789abcdef\n".to_vec())
                 })

@@ -185,7 +185,7 @@ fn weir_sets_the_cookie_of_a_user_who_has_none_and_the_user_stays() {
     let pki = Pki::new();
     let pair = pki.issue(&["a.test"]);
     let split =
-        "{ by: { cookie: version, ttl: 30d }, targets: [{ upstream: v1, weight: 1 }, { upstream: v2, weight: 1 }] }";
+        "{ by: { cookie: version, ttl: 720h }, targets: [{ upstream: v1, weight: 1 }, { upstream: v2, weight: 1 }] }";
     let config = config(&first, &second, split)
         .listener("tls", "")
         .set("listeners.tls.tls.certificates", "[{ cert: a.pem, key: a.key }]");
@@ -231,7 +231,7 @@ fn a_bad_key_of_a_split_is_a_problem_at_its_place() {
         ("{ cookie: a, header: b }", "split.by.header", "`cookie` and `header` in one key"),
         ("{ cookie: 'a b' }", "split.by.cookie", "is not a cookie's name"),
         ("{ header: 'a b' }", "split.by.header", "is not a header name"),
-        ("{ client: {}, ttl: 1d }", "split.by.ttl", "`ttl` without `cookie`"),
+        ("{ client: {}, ttl: 24h }", "split.by.ttl", "`ttl` without `cookie`"),
         ("{ cookie: a, ttl: 1ms }", "split.by.ttl", "too short"),
         ("{ user: a }", "split.by.user", "unknown key"),
     ] {

@@ -57,7 +57,7 @@ fn key(check: &mut Check<'_>, at: &DocumentPath, by: &SplitKey) {
         }
         Some(ttl) if ttl < Period::from_secs(1) => {
             let what = format!("{} is too short for a cookie", check.quote(&here, &ttl.to_string()));
-            check.say(&here, what, "Write at least `1s`, such as `30d`");
+            check.say(&here, what, "Write at least `1s`, such as `720h`");
         }
         _ => {}
     }
