@@ -43,14 +43,16 @@ pub(super) struct BadRedirect {
     pub(super) hint: &'static str,
 }
 
-type Paths = HashMap<Box<str>, RedirectLine, foldhash::fast::RandomState>;
+type LinesByPath = HashMap<Box<str>, RedirectLine, foldhash::fast::RandomState>;
 
 /// The redirects of a file. The cost of a look-up does not depend on their number.
 #[derive(Debug, Clone, Default)]
 pub struct RedirectTable {
-    whole: Paths,
+    whole: LinesByPath,
+    /// The length of the longest whole path. A longer path of a request is not hashed.
+    longest: usize,
     /// Without the slash at their end.
-    prefixes: Paths,
+    prefixes: LinesByPath,
     /// The lengths of the prefixes, descending, without duplicates. No other length is looked up, so that a path of a
     /// thousand segments costs no more than any other.
     lengths: Vec<usize>,
@@ -78,6 +80,7 @@ impl RedirectTable {
         table.lengths = table.prefixes.keys().map(|prefix| prefix.len()).collect();
         table.lengths.sort_unstable_by(|a, b| b.cmp(a));
         table.lengths.dedup();
+        table.longest = table.whole.keys().map(|path| path.len()).max().unwrap_or(0);
         bad.extend(table.loops());
         bad.sort_by_key(|bad| bad.line);
         (table, bad)
@@ -95,7 +98,9 @@ impl RedirectTable {
 
     /// The redirect of a normalised path, and the rest of the path that `*` stands for, without a slash at its start.
     pub fn find<'p>(&self, path: &'p str) -> Option<(&RedirectLine, &'p str)> {
-        if let Some(found) = self.whole.get(path) {
+        if path.len() <= self.longest
+            && let Some(found) = self.whole.get(path)
+        {
             return Some((found, ""));
         }
         let from = self.lengths.partition_point(|length| *length > path.len());

@@ -90,7 +90,9 @@ mod tests {
 
     fn key(yaml: &str, fields: &[(&'static str, &'static str)], client: &str) -> Option<u64> {
         let mut headers = HeaderMap::new();
-        fields.iter().for_each(|(name, value)| drop(headers.append(*name, value.parse().unwrap())));
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
         let by = CompiledSplitKey::compile(&serde_yaml::from_str(yaml).unwrap()).unwrap();
         by.of(&headers, client.parse().ok())
     }
