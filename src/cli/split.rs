@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::RemoteOptions;
 use super::backend_commands::encode;
-use super::columns::columns;
 use super::remote::{CommandOutput, DONE, Remote, TIMEOUT};
 use super::remote_commands::ask;
 use crate::admin::api::SplitReply;
@@ -77,26 +76,6 @@ fn text(split: &SplitReply) -> String {
     format!("{}: {}{by}{set}\n", split.route, split.summary())
 }
 
-/// Appends the table of `weir status`.
-pub(super) fn table(text: &mut String, splits: &[SplitReply]) {
-    if splits.is_empty() {
-        return;
-    }
-    let mut rows = vec![["SPLIT", "UPSTREAM", "SHARE", "WEIGHT", "BY"].map(str::to_owned).to_vec()];
-    for split in splits {
-        rows.extend(split.targets.iter().map(|target| {
-            let weight = match (target.weight, target.configured_weight) {
-                (weight, configured) if weight == configured => weight.to_string(),
-                (weight, configured) => format!("{weight}/{configured}"),
-            };
-            let by = split.by.clone().unwrap_or_default();
-            vec![split.route.clone(), target.upstream.clone(), target.percent(), weight, by]
-        }));
-    }
-    text.push('\n');
-    columns(text, &rows);
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
@@ -129,15 +108,5 @@ mod tests {
         ] {
             assert_eq!(refused.code, FAILED, "{}", refused.text);
         }
-    }
-
-    #[test]
-    fn status_shows_both_weights_where_they_differ() {
-        let running = Running::start(None);
-        let remote = Remote { url: format!("http://{}", running.address), json: true, ..Remote::default() };
-        let split = serde_json::from_str(&remote.split("r", &[]).text).unwrap();
-        let mut text = String::new();
-        table(&mut text, &[split]);
-        assert!(text.contains("r      a         90%    90/50   cookie `user`"), "{text}");
     }
 }

@@ -33,6 +33,7 @@ mod io_error;
 mod json_schema;
 mod labels;
 mod list_files;
+mod list_reload;
 mod listener_filters;
 mod load;
 mod masked_view;

@@ -1,3 +1,5 @@
+//! The lines of a file of redirects, their look-up and their problems.
+
 use proptest::prelude::*;
 
 use super::*;

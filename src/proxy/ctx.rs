@@ -13,7 +13,7 @@ use super::attempt::{Attempt, Moment};
 use super::attempt_error::AttemptStage;
 use super::grpc_call::GrpcCall;
 use super::met_limits::MetLimits;
-use super::mirror::MirrorState;
+use super::mirror_state::MirrorState;
 use crate::backend::InFlight;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::fault::Fault;

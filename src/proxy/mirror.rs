@@ -5,19 +5,19 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
+use super::mirror_state::{MirrorState, RequestCopy};
 use super::send::join_cookies;
 use super::subrequest::{Subrequest, SubrequestError};
 use crate::config::schema::Protocol;
 use crate::message::header_case;
 use crate::message::host::authority;
 use crate::pool::connection_pool::ConnectionPool;
-use crate::snapshot::Snapshot;
 use crate::snapshot::mirror::Mirror;
 use crate::telemetry::mirror_meters::{CopyInFlight, MirrorResult};
 
@@ -26,29 +26,6 @@ const MARK: &str = "X-Weir-Mirror";
 
 /// The number of header fields to reserve for a copy.
 const EXTRA_FIELDS: usize = 4;
-
-/// The state of the copy of a request.
-#[derive(Debug, Default)]
-pub(super) enum MirrorState {
-    /// No attempt has begun.
-    #[default]
-    Open,
-    /// The body is being collected.
-    Collecting(Box<RequestCopy>),
-    /// There is no copy, or it was sent.
-    Done,
-}
-
-/// A copy that is not complete yet.
-#[derive(Debug)]
-pub(super) struct RequestCopy {
-    mirror: Arc<Mirror>,
-    guard: CopyInFlight,
-    request: Box<RequestHeader>,
-    body: BytesMut,
-    /// The mirror's upstream is a part of it. It is dropped last.
-    snapshot: Option<Arc<Snapshot>>,
-}
 
 /// Begins the copy with the header that the backend gets. A further attempt sends the body again from its start.
 pub(super) fn header(session: &Session, request: &RequestHeader, ctx: &mut RequestCtx, pool: &Arc<ConnectionPool>) {
@@ -73,7 +50,7 @@ pub(super) fn body(piece: &Option<Bytes>, end: bool, ctx: &mut RequestCtx, pool:
     if let Some(piece) = piece {
         if copy.body.len() + piece.len() > copy.mirror.max_body {
             if let MirrorState::Collecting(copy) = std::mem::take(&mut ctx.mirror) {
-                copy.guard.end(MirrorResult::TooLarge);
+                copy.end(MirrorResult::TooLarge);
             }
             ctx.mirror = MirrorState::Done;
             return;
@@ -100,7 +77,7 @@ fn begin(
         route.meters.mirror().count(MirrorResult::TooLarge);
         return None;
     }
-    let Some(guard) = CopyInFlight::start(&route.meters, mirror.max_in_flight) else {
+    let Some(guard) = CopyInFlight::start(route.meters.mirror(), mirror.max_in_flight) else {
         route.meters.mirror().count(MirrorResult::Dropped);
         return None;
     };
@@ -110,7 +87,7 @@ fn begin(
     {
         request.insert_header(header::HOST, host).ok()?;
     }
-    Some(Box::new(RequestCopy { mirror, guard, request, body: BytesMut::new(), snapshot: ctx.snapshot.clone() }))
+    Some(Box::new(RequestCopy::new(mirror, guard, request, ctx.snapshot.clone())))
 }
 
 fn complete(ctx: &mut RequestCtx, pool: &Arc<ConnectionPool>) {
@@ -118,51 +95,45 @@ fn complete(ctx: &mut RequestCtx, pool: &Arc<ConnectionPool>) {
     let MirrorState::Collecting(copy) = std::mem::replace(&mut ctx.mirror, MirrorState::Done) else { return };
     let Some(route) = route.filter(|_| tokio::runtime::Handle::try_current().is_ok()) else { return };
     let pool = Arc::clone(pool);
-    tokio::spawn(async move { copy.send(&route, &pool).await });
+    tokio::spawn(async move { send(copy, &route, &pool).await });
 }
 
-impl RequestCopy {
-    /// Sends the copy and discards its response.
-    async fn send(mut self: Box<Self>, route: &str, pool: &Arc<ConnectionPool>) {
-        let body = std::mem::take(&mut self.body).freeze();
-        let result = match self.edit(route, body.len()) {
-            Ok(()) => {
-                let copy = Subrequest::copy(&self.mirror.target, pool, self.mirror.timeout, body);
-                match copy.send(&self.request).await {
-                    Ok(_) => MirrorResult::Ok,
-                    Err(SubrequestError::Timeout) => MirrorResult::Timeout,
-                    Err(SubrequestError::NoBackend | SubrequestError::Failed(_)) => MirrorResult::Failed,
-                }
+/// Sends the copy and discards its response.
+async fn send(mut copy: Box<RequestCopy>, route: &str, pool: &Arc<ConnectionPool>) {
+    let body = std::mem::take(&mut copy.body).freeze();
+    let result = match edit(&mut copy.request, &copy.mirror, route, body.len()) {
+        Ok(()) => {
+            let subrequest = Subrequest::copy(&copy.mirror.target, pool, copy.mirror.timeout, body);
+            match subrequest.send(&copy.request).await {
+                Ok(_) => MirrorResult::Ok,
+                Err(SubrequestError::Timeout) => MirrorResult::Timeout,
+                Err(SubrequestError::NoBackend | SubrequestError::Failed(_)) => MirrorResult::Failed,
             }
-            Err(_) => MirrorResult::Failed,
-        };
-        let Self { mirror, guard, snapshot, .. } = *self;
-        guard.end(result);
-        drop(mirror);
-        drop(snapshot);
-    }
+        }
+        Err(_) => MirrorResult::Failed,
+    };
+    copy.end(result);
+}
 
-    /// Turns the header for the client's backend into one for a backend of the mirror.
-    fn edit(&mut self, route: &str, body: usize) -> pingora::Result<()> {
-        let request = &mut *self.request;
-        let to_http1 = self.mirror.target.upstream.settings().protocol == Protocol::Http1;
-        let has_body = body > 0 || request.headers.contains_key(header::CONTENT_LENGTH);
-        header_case::edit_request(request, EXTRA_FIELDS, |headers| {
-            [header::CONNECTION, header::TRANSFER_ENCODING, header::EXPECT].iter().for_each(|name| {
-                headers.remove(name);
-            });
-            if to_http1 {
-                // `te: trailers` is for HTTP/2. The field of HTTP/1 belongs to a connection.
-                headers.remove(header::TE);
-            }
-        });
-        if has_body {
-            request.insert_header(header::CONTENT_LENGTH, body)?;
+/// Turns the header for the client's backend into one for a backend of the mirror.
+fn edit(request: &mut RequestHeader, mirror: &Mirror, route: &str, body: usize) -> pingora::Result<()> {
+    let to_http1 = mirror.target.upstream.settings().protocol == Protocol::Http1;
+    let has_body = body > 0 || request.headers.contains_key(header::CONTENT_LENGTH);
+    header_case::edit_request(request, EXTRA_FIELDS, |headers| {
+        for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::EXPECT] {
+            headers.remove(name);
         }
         if to_http1 {
-            request.set_version(Version::HTTP_11);
-            join_cookies(request)?;
+            // `te: trailers` is for HTTP/2. The field of HTTP/1 belongs to a connection.
+            headers.remove(header::TE);
         }
-        request.insert_header(MARK, route)
+    });
+    if has_body {
+        request.insert_header(header::CONTENT_LENGTH, body)?;
     }
+    if to_http1 {
+        request.set_version(Version::HTTP_11);
+        join_cookies(request)?;
+    }
+    request.insert_header(MARK, route)
 }

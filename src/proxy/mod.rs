@@ -14,6 +14,7 @@ pub(crate) mod hash_key;
 mod max_forwards;
 mod met_limits;
 mod mirror;
+mod mirror_state;
 mod pick;
 mod policies;
 mod rate_limits;

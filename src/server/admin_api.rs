@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::api_values::{balance, shown};
+use super::api_values::{balance, list, shown};
 use super::logs::BothLogs;
 use super::rate_limit_status;
 use super::split_status;
@@ -156,18 +156,6 @@ impl AdminApi {
         };
         Ok((Arc::clone(found), member))
     }
-}
-
-/// Formats names for an error message, at most 20 of them.
-pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 20;
-    let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-    if names.len() > SHOWN {
-        let more = names.len() - SHOWN;
-        names.truncate(SHOWN);
-        names.push(format!("{more} more"));
-    }
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn problems(problems: &[config::Problem]) -> Vec<api::ProblemReply> {

@@ -25,3 +25,15 @@ pub(super) fn shown(backend: BackendStatus) -> api::BackendReply {
         last_error: backend.last_error.map(|(time, cause)| api::LastError { time, cause }),
     }
 }
+
+/// Formats names for an error message, at most 20 of them.
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        let more = names.len() - SHOWN;
+        names.truncate(SHOWN);
+        names.push(format!("{more} more"));
+    }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::admin_api::list;
+use super::api_values::list;
 use crate::admin::api::{SplitReply, SplitTargetReply};
 use crate::admin::control::ControlError;
 use crate::route::action::{Split, SplitShare};

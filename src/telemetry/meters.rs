@@ -33,7 +33,7 @@ pub struct RouteMeters {
     streams: OnceLock<Box<Histogram>>,
     grpc: OnceLock<Box<[Counter; GrpcStatus::COUNT]>>,
     codings: OnceLock<Box<CodingMeters>>,
-    mirror: OnceLock<Box<MirrorMeters>>,
+    mirror: OnceLock<Arc<MirrorMeters>>,
     bad_grpc_timeouts: Counter,
     faults: [Counter; Fault::ALL.len()],
 }
@@ -101,8 +101,8 @@ impl RouteMeters {
     }
 
     /// The instruments of the mirror. The first call makes them visible in the metrics.
-    pub fn mirror(&self) -> &MirrorMeters {
-        self.mirror.get_or_init(Box::default)
+    pub fn mirror(&self) -> &Arc<MirrorMeters> {
+        self.mirror.get_or_init(Arc::default)
     }
 
     /// The instruments of the mirror. `None` for a route that has none.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::meters::RouteMeters;
 use crate::instruments::Counter;
 
 /// How a copy ended.
@@ -67,16 +66,16 @@ impl MirrorMeters {
 /// Guard of a copy in flight. Dropping it frees its place.
 #[derive(Debug)]
 pub struct CopyInFlight {
-    route: Arc<RouteMeters>,
+    meters: Arc<MirrorMeters>,
     result: MirrorResult,
 }
 
 impl CopyInFlight {
     /// Counts a copy as in flight. `None` if there are `most` already.
-    pub fn start(route: &Arc<RouteMeters>, most: u32) -> Option<Self> {
+    pub fn start(meters: &Arc<MirrorMeters>, most: u32) -> Option<Self> {
         let one_more = |count: u32| (count < most).then_some(count + 1);
-        route.mirror().in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self { route: Arc::clone(route), result: MirrorResult::Incomplete })
+        meters.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self { meters: Arc::clone(meters), result: MirrorResult::Incomplete })
     }
 
     /// Ends the copy with this result.
@@ -87,8 +86,8 @@ impl CopyInFlight {
 
 impl Drop for CopyInFlight {
     fn drop(&mut self) {
-        self.route.mirror().in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.route.mirror().count(self.result);
+        self.meters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.meters.count(self.result);
     }
 }
 
@@ -104,17 +103,16 @@ mod tests {
 
     #[test]
     fn no_more_copies_start_than_the_bound_allows() {
-        let route = Arc::new(RouteMeters::new("r"));
-        let first = CopyInFlight::start(&route, 2).unwrap();
-        let second = CopyInFlight::start(&route, 2).unwrap();
-        assert!(CopyInFlight::start(&route, 2).is_none());
+        let meters = Arc::new(MirrorMeters::default());
+        let first = CopyInFlight::start(&meters, 2).unwrap();
+        let second = CopyInFlight::start(&meters, 2).unwrap();
+        assert!(CopyInFlight::start(&meters, 2).is_none());
         first.end(MirrorResult::Ok);
         drop(second);
-        let meters = route.mirror();
         assert_eq!(
             (meters.in_flight(), meters.total(MirrorResult::Ok), meters.total(MirrorResult::Incomplete)),
             (0, 1, 1)
         );
-        assert!(CopyInFlight::start(&route, 1).is_some());
+        assert!(CopyInFlight::start(&meters, 1).is_some());
     }
 }

@@ -167,7 +167,8 @@ fn busy() -> (Weir, Store) {
         .set("upstreams.found.discover", "file: found.yaml")
         .upstream("retried", &[("n", nobody), ("a", origin.address())])
         .upstream("full", &[("s", &slow)])
-        .set("upstreams.full", "max_in_flight: 1, queue: { size: 9, timeout: 20s }");
+        .set("upstreams.full", "max_in_flight: 1, queue: { size: 9, timeout: 20s }")
+        .set("routes.all.mirror.upstream", "call");
     let weir = Weir::start_in(folder, config);
     weir.wait_for_at_least(&["weir_upstream_discoveries_total"], 1.0);
     weir.wait_for_at_least(&["weir_acme_orders_total"], 1.0);

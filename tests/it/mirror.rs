@@ -32,7 +32,9 @@ fn a_copy_has_the_method_the_target_the_fields_and_the_body_that_the_backend_get
     let weir = Weir::start(config);
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/a?b=c").text(), "a");
+    wait_for_copies(&weir, "ok", 1.0);
     assert_eq!(client.post("/p", b"some body").text(), "a");
+    wait_for_copies(&weir, "ok", 2.0);
     client.send("PUT /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
     client.send("4\r\nchun\r\n3\r\nked\r\n0\r\n\r\n");
     assert_eq!(client.response("PUT").text(), "a");

@@ -4,7 +4,7 @@ use super::super::node::DocumentPath;
 use super::super::schema::{MirrorSettings, RouteSettings};
 use super::super::values::{Period, Size};
 use super::Check;
-use super::routes::upstream;
+use super::references::upstream;
 
 pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, mirror: &MirrorSettings, route: &RouteSettings) {
     let to = at.key("upstream");

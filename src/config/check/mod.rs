@@ -14,6 +14,7 @@ mod mirror;
 mod outlier;
 mod policy_bypass;
 mod rate_limits;
+mod references;
 mod route_match;
 mod routes;
 mod server;

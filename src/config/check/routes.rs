@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::super::defaults::PROXYING;
-use super::super::node::{DocumentPath, Node};
+use super::super::node::DocumentPath;
 use super::super::problem::did_you_mean;
 use super::super::redirect_file::REDIRECT_STATUSES;
 use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, RouteSettings};
-use super::super::value_hints;
-use super::super::values::{Name, Period};
+use super::super::values::Period;
 use super::headers::{self, Use};
+use super::references::upstream;
 use super::{Check, compress, mirror, split, text};
 
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
@@ -121,31 +121,6 @@ fn is_set(route: &RouteSettings, key: &str) -> bool {
         "timeouts" => route.timeouts != default.timeouts,
         _ => route.retry != default.retry,
     }
-}
-
-/// Checks a reference to an upstream.
-pub(super) fn upstream(check: &mut Check<'_>, at: &DocumentPath, name: &Name) {
-    if check.document.upstreams.contains_key(name) {
-        return;
-    }
-    let all = DocumentPath::of("upstreams");
-    // The section was refused as a whole, and that is reported.
-    if check.tree.find(&all).node.is_some_and(Node::is_pruned) {
-        return;
-    }
-    let known = check.keys(&all);
-    // It is there, but wrong, and that is reported.
-    if known.iter().any(|key| key == name.as_str()) {
-        return;
-    }
-    let what = format!("there is no upstream {}", check.quote(at, name.as_str()));
-    let hint = if known.is_empty() {
-        "Define it in `upstreams`".to_owned()
-    } else {
-        did_you_mean(name.as_str(), known.iter().map(String::as_str))
-    };
-    let hint = value_hints::in_place_of_name(name.as_str()).unwrap_or(hint);
-    check.say(at, what, hint);
 }
 
 fn redirects(check: &mut Check<'_>, at: &DocumentPath, redirect: &RedirectSettings) {

@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::super::node::DocumentPath;
 use super::super::schema::{SplitKey, SplitSettings};
 use super::super::values::{Name, Period};
-use super::routes::upstream;
+use super::references::upstream;
 use super::{Check, sticky};
 
 pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, split: &SplitSettings) {

@@ -1,3 +1,5 @@
+//! Shares of a split, by turns and by users, and weights of run time.
+
 use proptest::prelude::*;
 
 use super::*;
