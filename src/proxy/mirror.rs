@@ -21,7 +21,8 @@ use crate::pool::connection_pool::ConnectionPool;
 use crate::snapshot::mirror::Mirror;
 use crate::telemetry::mirror_meters::{CopyInFlight, MirrorResult};
 
-/// The field that marks a copy. Its value is the name of the route.
+/// The field that marks a copy. Its value is the name of the route. That of a client is removed, unless it is a trusted
+/// proxy (`message::forwarded`).
 const MARK: &str = "X-Weir-Mirror";
 
 /// The number of header fields to reserve for a copy.

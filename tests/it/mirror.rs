@@ -192,6 +192,16 @@ fn a_large_or_incomplete_body_and_an_upgrade_are_not_mirrored() {
 }
 
 #[test]
+fn only_weir_and_trusted_proxies_mark_a_request_as_a_copy() {
+    let origin = Origin::named("a");
+    for (trusted, seen) in [("[]", None), ("[127.0.0.0/8]", Some("all"))] {
+        let weir = Weir::start(Config::to(&origin).set("trusted_proxies", trusted));
+        assert_eq!(Client::connect(weir.web()).get_with("/", &[("X-Weir-Mirror", "all")]).status, 200);
+        assert_eq!(origin.last_request().header("x-weir-mirror"), seen, "{trusted}");
+    }
+}
+
+#[test]
 fn a_share_of_the_requests_is_mirrored_and_a_reload_changes_it() {
     let (origin, shadow) = (Origin::named("a"), Origin::named("shadow"));
     let config = config(&origin, &shadow, "share: 20%");
