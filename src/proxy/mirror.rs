@@ -92,9 +92,9 @@ fn begin(
 }
 
 fn complete(ctx: &mut RequestCtx, pool: &Arc<ConnectionPool>) {
-    let route = ctx.route.as_ref().map(|route| Arc::clone(route.meters.name()));
+    // A request that is still sent while its response passes has released its route.
+    let Some(route) = ctx.route_meters().map(|meters| Arc::clone(meters.name())) else { return };
     let MirrorState::Collecting(copy) = std::mem::replace(&mut ctx.mirror, MirrorState::Done) else { return };
-    let Some(route) = route.filter(|_| tokio::runtime::Handle::try_current().is_ok()) else { return };
     let pool = Arc::clone(pool);
     tokio::spawn(async move { send(copy, &route, &pool).await });
 }

@@ -94,9 +94,18 @@ fn requests_over_http2_and_calls_of_grpc_are_mirrored_also_between_protocols() {
     };
     call(&weir);
     wait_for_copies(&weir, "ok", 1.0);
+    run(async {
+        let mut client = Caller::connect(weir.web(), false).await;
+        let (response, mut out) = client.call("/chat").await;
+        out.send_data(message(b"one"), false).unwrap();
+        let response = response.await.unwrap();
+        out.send_data(message(b"two"), true).unwrap();
+        assert_eq!(status(response).await, "0");
+    });
+    wait_for_copies(&weir, "ok", 2.0);
     assert!(weir.reload(to_http1));
     call(&weir);
-    wait_for_copies(&weir, "ok", 2.0);
+    wait_for_copies(&weir, "ok", 3.0);
     let copy = shadow.last_request();
     assert_eq!((copy.target.as_str(), copy.header("host"), copy.header("te")), ("/unary", Some("example.org"), None));
     assert_eq!(copy.body, message(b"one"));
