@@ -8,7 +8,7 @@ pub mod mirror;
 mod splits;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -72,7 +72,7 @@ pub struct Route {
     /// Header fields of responses that make browsers stricter.
     pub security_headers: SecurityHeaders,
     /// Redirects that come before the action.
-    pub redirects: Option<CompiledRedirects>,
+    pub redirects: Option<Arc<CompiledRedirects>>,
     /// Copies of requests for another upstream.
     pub mirror: Option<Arc<Mirror>>,
     /// The rate limits of its requests, in the order in which they are asked.
@@ -137,7 +137,7 @@ impl Snapshot {
         let limits_before = previous.map(|snapshot| &snapshot.rate_limits);
         let rate_limits = RateLimits::compile(document, &file, limits_before, metrics)
             .map_err(|(path, what)| CompileError { path, what })?;
-        let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
+        let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new(), redirects: HashMap::new() };
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
@@ -192,7 +192,7 @@ impl Route {
             request_headers: CompiledHeaderEdits::compile(&route.request_headers)?,
             response_headers: CompiledHeaderEdits::compile(&route.response_headers)?,
             security_headers: route.security_headers,
-            redirects: route.redirects.as_ref().map(|list| CompiledRedirects::compile(list, file)).transpose()?,
+            redirects: route.redirects.as_ref().map(|list| targets.redirects(list, file)).transpose()?,
             mirror: route.mirror.as_ref().map(|mirror| compile_mirror(mirror, route, targets)).transpose()?,
             rate_limits: route.rate_limits.iter().map(limit).collect::<Result<_, _>>()?,
             clients: ClientFilter::compile(&route.allow, &route.deny, file)?,
@@ -238,11 +238,13 @@ fn action(
     }
 }
 
-/// Shares one target among all routes with the same upstream and timeouts: there may be thousands of routes.
+/// Shares one target among all routes with the same upstream and timeouts, and one list of redirects among all routes
+/// with the same file: there may be thousands of routes.
 struct Targets<'a> {
     upstreams: &'a Upstreams,
     metrics: &'a Metrics,
     made: HashMap<(Name, RouteTimeouts), Arc<RouteTarget>>,
+    redirects: HashMap<(PathBuf, u16), Arc<CompiledRedirects>>,
 }
 
 impl Targets<'_> {
@@ -250,6 +252,21 @@ impl Targets<'_> {
         let upstream = self.upstreams.get(name).ok_or_else(|| format!("no upstream `{name}`"))?;
         let made = self.made.entry((name.clone(), timeouts.clone()));
         Ok(Arc::clone(made.or_insert_with(|| Arc::new(RouteTarget::new(upstream, timeouts, self.metrics)))))
+    }
+
+    /// A list of `defaults` is the same for all routes.
+    fn redirects(
+        &mut self,
+        list: &schema::RedirectList,
+        file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+    ) -> Result<Arc<CompiledRedirects>, String> {
+        let key = (list.file.clone(), list.status);
+        if let Some(made) = self.redirects.get(&key) {
+            return Ok(Arc::clone(made));
+        }
+        let made = Arc::new(CompiledRedirects::compile(list, file)?);
+        self.redirects.insert(key, Arc::clone(&made));
+        Ok(made)
     }
 }
 
@@ -345,7 +362,8 @@ mod tests {
         let written = serde_yaml::from_str(yaml).unwrap();
         let upstreams = manager.compile(&written, Path::new(""), &|_| None, &Upstreams::new());
         let metrics = Metrics::new("1", "c");
-        let mut targets = Targets { upstreams: &upstreams, metrics: &metrics, made: HashMap::new() };
+        let mut targets =
+            Targets { upstreams: &upstreams, metrics: &metrics, made: HashMap::new(), redirects: HashMap::new() };
         let (name, usual): (Name, _) = ("u".parse().unwrap(), RouteTimeouts::default());
         let shorter = RouteTimeouts { read: "1s".parse().unwrap(), ..usual.clone() };
         let [one, same, other] = [&usual, &usual, &shorter].map(|timeouts| targets.find(&name, timeouts).unwrap());

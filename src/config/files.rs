@@ -156,7 +156,9 @@ pub(super) fn read(
                 }
                 problems.extend(of_file.sorted());
             }
-            (Some(bytes), Judge::Lines(kind)) => kind.report(&folder.join(path), bytes, &place, problems),
+            (Some(bytes), Judge::Lines(kind)) => {
+                kind.report(&folder.join(path), bytes, &tree.find(&place).place.to_string(), problems);
+            }
             (Some(_), Judge::Together) | (None, _) => {}
         }
     }

@@ -1,5 +1,6 @@
 //! The files of `redirects` and of conditions `{ file: … }`: their paths and their check.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::node::{DocumentPath, Position};
@@ -8,7 +9,7 @@ use super::redirect_file::RedirectTable;
 use super::schema::{Document, ValueMatch, texts_in};
 
 /// The kind of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ListKind {
     /// Redirects of `routes[].redirects`.
     Redirects,
@@ -24,9 +25,10 @@ pub(super) struct ListFile<'a> {
     pub(super) kind: ListKind,
 }
 
-/// All files of lists.
+/// All files of lists, each once for its kind: a list of `defaults` may be that of thousands of routes.
 pub(super) fn list_files(document: &Document) -> Vec<ListFile<'_>> {
     let mut files = Vec::new();
+    let mut seen = HashSet::new();
     for (index, route) in document.routes.iter().enumerate() {
         let at = DocumentPath::of("routes").index(index);
         if let Some(list) = &route.redirects {
@@ -43,6 +45,7 @@ pub(super) fn list_files(document: &Document) -> Vec<ListFile<'_>> {
             }
         }
     }
+    files.retain(|file: &ListFile<'_>| seen.insert((file.path, file.kind)));
     files
 }
 
@@ -69,8 +72,8 @@ impl ListKind {
         }
     }
 
-    /// Reports the problems of a file at their lines. `whole` is the path of the file, `place` the key that names it.
-    pub(super) fn report(self, whole: &Path, bytes: &[u8], place: &DocumentPath, problems: &mut Problems) {
+    /// Reports the problems of a file at their lines. `whole` is the path of the file, `place` that of the key.
+    pub(super) fn report(self, whole: &Path, bytes: &[u8], place: &str, problems: &mut Problems) {
         let mut of_file = Problems::new(whole);
         for (line, what, hint) in self.problems(bytes) {
             of_file.add(Position { line, column: 1 }, place, what, hint);

@@ -57,6 +57,17 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_defaults_is_reported_once_at_the_default() {
+        let yaml = "listeners: [{ address: '127.0.0.1:1' }]\ndefaults: { redirects: { file: r.txt } }\n\
+                    routes: [{ respond: { status: 200 } }, { respond: { status: 200 }, match: { path: /x } }]\n";
+        let read = |_: &Path| Ok(b"/a\n".to_vec());
+        let problems = super::super::parse(Path::new("/etc/weir.yaml"), yaml, &|_| None, &read).unwrap_err();
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("/etc/r.txt:1:1: defaults.redirects.file: `/a` has no target"), "{problems:?}");
+    }
+
+    #[test]
     fn a_list_that_becomes_bad_keeps_its_content() {
         let config = checked("/a /b\n", "bot\n").unwrap();
         let changed: BTreeSet<_> = config.watched_files().into_iter().flatten().collect();

@@ -61,11 +61,18 @@ pub struct RedirectTable {
 impl RedirectTable {
     /// Reads a file. Its problems have been reported before, so lines with problems are left out.
     pub fn read(bytes: &[u8]) -> Self {
-        Self::checked(bytes).0
+        Self::parse(bytes).0
     }
 
     /// Reads a file, and returns the problems of its lines in their order.
     pub(super) fn checked(bytes: &[u8]) -> (Self, Vec<BadRedirect>) {
+        let (table, mut bad) = Self::parse(bytes);
+        bad.extend(table.loops());
+        bad.sort_by_key(|bad| bad.line);
+        (table, bad)
+    }
+
+    fn parse(bytes: &[u8]) -> (Self, Vec<BadRedirect>) {
         let (mut table, mut bad) = (Self::default(), Vec::new());
         let Ok(text) = std::str::from_utf8(bytes) else {
             let line = 1 + bytes.utf8_chunks().next().map_or(0, |chunk| chunk.valid().matches('\n').count());
@@ -81,8 +88,6 @@ impl RedirectTable {
         table.lengths.sort_unstable_by(|a, b| b.cmp(a));
         table.lengths.dedup();
         table.longest = table.whole.keys().map(|path| path.len()).max().unwrap_or(0);
-        bad.extend(table.loops());
-        bad.sort_by_key(|bad| bad.line);
         (table, bad)
     }
 
