@@ -45,7 +45,7 @@ pub(super) fn list_files(document: &Document) -> Vec<ListFile<'_>> {
             }
         }
     }
-    files.retain(|file: &ListFile<'_>| seen.insert((file.path, file.kind)));
+    files.retain(|file| seen.insert((file.path, file.kind)));
     files
 }
 
