@@ -92,7 +92,7 @@ pub struct Reloader<F> {
     backends: Mutex<BackendFiles>,
 }
 
-/// The watch on the files of `upstreams.*.tls`, `routes[].respond`, `allow` and `deny`.
+/// The watch on the files of `upstreams.*.tls`, `routes[].respond`, `allow`, `deny`, `redirects` and conditions.
 #[derive(Default)]
 struct BackendFiles {
     /// The active configuration; `None` if it names no such files.
@@ -154,9 +154,9 @@ impl<F: HttpService> Reloader<F> {
         result
     }
 
-    /// Polls the files of `upstreams.*.tls`, `routes[].respond`, `auth`, `allow` and `deny`, and applies their changes to new
-    /// connections, requests and responses. Blocks on the file system, but
-    /// holds no lock meanwhile, so that a reload never waits for it. Call it periodically and never concurrently: a
+    /// Polls the files that the configuration names, and applies their changes to new connections, requests and
+    /// responses. Blocks on the file system, but holds no lock meanwhile, so that a reload never waits for it. Call it
+    /// periodically and never concurrently: a
     /// change is applied when the second poll sees it.
     pub fn reload_backend_files(&self) {
         let (checked, mut watch) = {
@@ -212,6 +212,12 @@ impl<F: HttpService> Reloader<F> {
         }
     }
 
+    /// Calls this with the current snapshot. No reload replaces the snapshot meanwhile.
+    pub fn exclusively<T>(&self, change: impl FnOnce(&Snapshot) -> T) -> T {
+        let _guard = self.one_at_a_time.lock();
+        change(&self.shared.load())
+    }
+
     /// The last reload; `None` if there was none.
     pub fn last(&self) -> Option<LastReload> {
         (**self.last.load()).clone()
@@ -237,6 +243,7 @@ impl<F: HttpService> Reloader<F> {
         // Described before the swap, so that a removed backend still shows its requests in flight.
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
+        snapshot.warn_of_lost_weights(&before);
         snapshot.activate(&self.manager);
         self.listeners.apply((document, &snapshot.listener_filters).into(), tls, new, &self.services);
         switch_logs();

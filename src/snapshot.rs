@@ -6,10 +6,12 @@
 pub mod access;
 pub mod forward_auth;
 pub mod jwt_policy;
+pub mod mirror;
+mod splits;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,9 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
 use self::access::{AccessPolicies, RouteAccess};
+use self::mirror::Mirror;
 use crate::auth::jwt::KeyStore;
-use crate::config::schema::{self, CompressSettings, Document, Errors, Networks, RouteTimeouts};
+use crate::config::schema::{self, CompressSettings, Document, Errors, Networks, RouteTimeouts, SecurityHeaders};
 use crate::config::values::Name;
 use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
 use crate::cors::CorsPolicy;
@@ -29,7 +32,7 @@ use crate::message::host::HostPolicy;
 use crate::message::rewrite::Rewrite;
 use crate::pool::peer::PeerTemplate;
 use crate::rate_limit::{Limit, RateLimits};
-use crate::route::action::{Action, Redirect, Respond, Split};
+use crate::route::action::{Action, CompiledRedirects, CompiledSplitKey, Redirect, Respond, Split};
 use crate::route::listener_names::ListenerNames;
 use crate::route::table::RouteTable;
 use crate::telemetry::meters::{RouteMeters, UpstreamMeters};
@@ -78,6 +81,12 @@ pub struct Route {
     pub request_headers: CompiledHeaderEdits,
     /// Edits of the response header fields.
     pub response_headers: CompiledHeaderEdits,
+    /// Header fields of responses that make browsers stricter.
+    pub security_headers: SecurityHeaders,
+    /// Redirects that come before the action.
+    pub redirects: Option<Arc<CompiledRedirects>>,
+    /// Copies of requests for another upstream.
+    pub mirror: Option<Arc<Mirror>>,
     /// The rate limits of its requests, in the order in which they are asked.
     pub rate_limits: Box<[Arc<Limit>]>,
     /// The access policies; `None`: all requests pass.
@@ -149,7 +158,7 @@ impl Snapshot {
         let rate_limits = RateLimits::compile(document, &file, limits_before, metrics)
             .map_err(|(path, what)| CompileError { path, what })?;
         let key_store = previous.map_or_else(Arc::default, |snapshot| Arc::clone(&snapshot.key_store));
-        let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
+        let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new(), redirects: HashMap::new() };
         let policies =
             access::compile(checked, &mut targets, &key_store).map_err(|(path, what)| CompileError { path, what })?;
         let mut pages = SharedPages { file: &file, made: HashMap::new() };
@@ -158,17 +167,18 @@ impl Snapshot {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
             let meters = metrics.route(&route.label(index));
             routes.push((
-                &route.matches,
+                route.matches.loaded(&file).map_err(at)?,
                 Arc::new(
                     Route::compile(route, meters, (&mut targets, &mut pages), (&rate_limits, &policies), &file)
                         .map_err(at)?,
                 ),
             ));
         }
+        splits::inherit(routes.iter().map(|(_, route)| &**route), previous);
         Ok(Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             document: Arc::new(document.clone()),
-            routes: RouteTable::build(routes.into_iter())
+            routes: RouteTable::build(routes.iter().map(|(matches, route)| (&**matches, Arc::clone(route))))
                 .map_err(|what| CompileError { path: "routes".into(), what })?,
             listeners: ListenerNames::new(&document.listeners),
             listener_filters: ListenerFilters::compile(&document.listeners, &file)
@@ -218,6 +228,9 @@ impl Route {
             host: HostPolicy::compile(&route.host)?,
             request_headers: CompiledHeaderEdits::compile(&route.request_headers)?,
             response_headers: CompiledHeaderEdits::compile(&route.response_headers)?,
+            security_headers: route.security_headers,
+            redirects: route.redirects.as_ref().map(|list| targets.redirects(list, file)).transpose()?,
+            mirror: route.mirror.as_ref().map(|mirror| compile_mirror(mirror, route, targets)).transpose()?,
             rate_limits: route.rate_limits.iter().map(limit).collect::<Result<_, _>>()?,
             access: RouteAccess::compile(&route.auth, policies)?,
             clients: ClientFilter::compile(&route.allow, &route.deny, file)?,
@@ -259,6 +272,14 @@ impl RouteMaintenance {
     }
 }
 
+fn compile_mirror(
+    mirror: &schema::MirrorSettings,
+    route: &schema::RouteSettings,
+    targets: &mut Targets<'_>,
+) -> Result<Arc<Mirror>, String> {
+    Ok(Arc::new(Mirror::compile(mirror, targets.find(&mirror.upstream, &route.timeouts)?)))
+}
+
 fn action(
     route: &schema::RouteSettings,
     targets: &mut Targets<'_>,
@@ -269,8 +290,9 @@ fn action(
         return Ok(Action::Upstream(find(name)?));
     }
     if let Some(split) = &route.split {
-        let parts = split.iter().map(|part| Ok((find(&part.upstream)?, part.weight)));
-        return Ok(Action::Split(Split::compile(parts.collect::<Result<Vec<_>, String>>()?)?));
+        let parts = split.targets.iter().map(|part| Ok((find(&part.upstream)?, part.upstream.as_str(), part.weight)));
+        let by = split.by.as_ref().map(CompiledSplitKey::compile).transpose()?;
+        return Ok(Action::Split(Split::compile(parts.collect::<Result<Vec<_>, String>>()?, by)?));
     }
     if let Some(redirect) = &route.redirect {
         return Ok(Action::Redirect(Redirect::compile(redirect)?));
@@ -299,11 +321,13 @@ impl<'d> SharedPages<'d> {
     }
 }
 
-/// Shares one target among all routes with the same upstream and timeouts: there may be thousands of routes.
+/// Shares one target among all routes with the same upstream and timeouts, and one list of redirects among all routes
+/// with the same file: there may be thousands of routes.
 struct Targets<'a> {
     upstreams: &'a Upstreams,
     metrics: &'a Metrics,
     made: HashMap<(Name, RouteTimeouts), Arc<RouteTarget>>,
+    redirects: HashMap<(PathBuf, u16), Arc<CompiledRedirects>>,
 }
 
 impl Targets<'_> {
@@ -311,6 +335,21 @@ impl Targets<'_> {
         let upstream = self.upstreams.get(name).ok_or_else(|| format!("no upstream `{name}`"))?;
         let made = self.made.entry((name.clone(), timeouts.clone()));
         Ok(Arc::clone(made.or_insert_with(|| Arc::new(RouteTarget::new(upstream, timeouts, self.metrics)))))
+    }
+
+    /// A list of `defaults` is the same for all routes.
+    fn redirects(
+        &mut self,
+        list: &schema::RedirectList,
+        file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+    ) -> Result<Arc<CompiledRedirects>, String> {
+        let key = (list.file.clone(), list.status);
+        if let Some(made) = self.redirects.get(&key) {
+            return Ok(Arc::clone(made));
+        }
+        let made = Arc::new(CompiledRedirects::compile(list, file)?);
+        self.redirects.insert(key, Arc::clone(&made));
+        Ok(made)
     }
 }
 
@@ -406,7 +445,8 @@ mod tests {
         let written = serde_yaml::from_str(yaml).unwrap();
         let upstreams = manager.compile(&written, Path::new(""), &|_| None, &Upstreams::new());
         let metrics = Metrics::new("1", "c");
-        let mut targets = Targets { upstreams: &upstreams, metrics: &metrics, made: HashMap::new() };
+        let mut targets =
+            Targets { upstreams: &upstreams, metrics: &metrics, made: HashMap::new(), redirects: HashMap::new() };
         let (name, usual): (Name, _) = ("u".parse().unwrap(), RouteTimeouts::default());
         let shorter = RouteTimeouts { read: "1s".parse().unwrap(), ..usual.clone() };
         let [one, same, other] = [&usual, &usual, &shorter].map(|timeouts| targets.find(&name, timeouts).unwrap());

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+pub use super::api_split::{SplitReply, SplitTargetReply};
 pub use crate::backend::labels::BackendCondition;
 use crate::severity::Severity;
 
@@ -38,6 +39,9 @@ pub struct StatusReply {
     pub maintenance: Vec<MaintenanceReply>,
     /// By name.
     pub upstreams: Vec<UpstreamReply>,
+    /// The splits, in the order of the routes.
+    #[serde(default)]
+    pub splits: Vec<SplitReply>,
 }
 
 /// A process of this Weir.

@@ -22,7 +22,8 @@ pub struct Explanation {
     pub listener: Option<String>,
     /// The matching route. Null if none matches: the response is then 404, or the redirect in `action`.
     pub route: Option<String>,
-    /// The action: `upstream`, `split`, `redirect` or `respond` of the route, or `redirect_https` of the listener.
+    /// The action: `upstream`, `split`, `redirect` or `respond` of the route, `redirects` if its file has a redirect for the
+    /// path, or `redirect_https` of the listener.
     pub action: Option<String>,
     /// The status of a `redirect` or `respond` route, or of `redirect_https`. Null if a backend answers.
     #[serde(default)]
@@ -33,6 +34,15 @@ pub struct Explanation {
     /// The decision of `cors` about the origin of the request, in words. Null without one.
     #[serde(default)]
     pub cors: Option<String>,
+    /// The line of the file of `redirects`. Null if the file has no redirect for the path.
+    #[serde(default)]
+    pub redirect_line: Option<usize>,
+    /// How a sticky split decides about the request. Null for other routes.
+    #[serde(default)]
+    pub split: Option<String>,
+    /// Where copies of the request go. Null if the route has no mirror.
+    #[serde(default)]
+    pub mirror: Option<String>,
     /// The path and query that a backend receives. Null if the route does not rewrite them.
     #[serde(default)]
     pub rewritten: Option<String>,

@@ -1,5 +1,6 @@
 //! The interface between the admin listener and the running process. `server` implements it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::telemetry::Metrics;
 
-use super::api::{BackendReply, MaintenanceReply, ReloadReply, StatusReply, UpgradeReply};
+use super::api::{BackendReply, MaintenanceReply, ReloadReply, SplitReply, StatusReply, UpgradeReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
 use crate::upstream::admin_override::BackendOverride;
@@ -65,6 +66,19 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// There is no such route, or the change cannot be stored. Nothing has changed then.
     fn set_maintenance(&self, route: &str, on: bool) -> Result<MaintenanceReply, ControlError>;
+
+    /// The split of a route.
+    ///
+    /// # Errors
+    /// There is no such route, or it has no split.
+    fn split(&self, route: &str) -> Result<SplitReply, ControlError>;
+
+    /// Sets weights of a route's split and returns the split. `None` restores the configured weights. May wait for a
+    /// reload, so call it on a thread that may block.
+    ///
+    /// # Errors
+    /// There is no such split, or the weights are impossible. Nothing has changed then.
+    fn set_split(&self, route: &str, weights: Option<&BTreeMap<String, u16>>) -> Result<SplitReply, ControlError>;
 
     /// Explains how a request would be handled. Has no side effects.
     ///

@@ -11,6 +11,7 @@
 //! - `auth`: authorization. `caller` identifies the client, `token` has the credentials, `login` the form, `attempts`
 //!   its rate limit, `origin` the check of Origin.
 
+pub mod api_split;
 mod attempts;
 mod auth;
 mod backends;
@@ -23,6 +24,8 @@ mod origin;
 mod respond;
 mod router;
 mod server;
+mod split_endpoint;
+mod splits_table;
 mod status_page;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

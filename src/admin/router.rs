@@ -20,6 +20,7 @@ use super::login;
 use super::maintenance;
 use super::metrics_endpoint;
 use super::respond::{failed, off_thread, refuse};
+use super::split_endpoint;
 use super::status_page;
 
 /// Maximum size of a document for a diff, in bytes.
@@ -56,6 +57,7 @@ pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
         .route("/api/v1/explain", get(explain_endpoint::explain))
         .route("/api/v1/upstreams/{upstream}/backends/{backend}", get(backends::show).put(backends::change))
         .route("/api/v1/routes/{route}/maintenance", get(maintenance::show).put(maintenance::change))
+        .route("/api/v1/routes/{route}/split", get(split_endpoint::show).put(split_endpoint::change))
         .with_state(control)
         .merge(sessions)
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page"))

@@ -14,6 +14,7 @@ use super::api_limits::LimitsReply;
 use super::caller::Caller;
 use super::limits_table;
 use super::login::LOGOUT;
+use super::splits_table;
 
 /// Days before the expiry at which a certificate is highlighted. A certificate of 90 days is normally renewed 30 days
 /// before.
@@ -65,6 +66,7 @@ fn page(status: &StatusReply, limits: &LimitsReply, caller: Caller) -> Markup {
                 @if !status.acme.is_empty() { (acme(&status.acme)) }
                 @if !status.maintenance.is_empty() { (maintenance(&status.maintenance)) }
                 @for each in &status.upstreams { (upstream(each)) }
+                (splits_table::splits(&status.splits))
                 (limits_table::limits(limits))
                 p.dim {
                     a href="/metrics" { "metrics" } " · " a href="/api/v1/status" { "status" } " · "

@@ -1,5 +1,6 @@
 //! A test double of the process, for tests of the admin listener and of its client.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,9 @@ use crate::backend::labels::BackendCondition;
 use crate::telemetry::Metrics;
 use crate::upstream::admin_override::BackendOverride;
 
-use super::api::{BackendReply, MaintenanceReply, ProblemReply, ReloadReply, StatusReply, UpgradeReply};
+use super::api::{
+    BackendReply, MaintenanceReply, ProblemReply, ReloadReply, SplitReply, SplitTargetReply, StatusReply, UpgradeReply,
+};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
 use super::control::{Control, ControlError, Readiness};
@@ -121,6 +124,30 @@ impl Control for TestDouble {
         self.note("maintenance");
         let reply = self.maintenance(route)?;
         Ok(MaintenanceReply { on, since: on.then(|| "2023-11-14T22:13:20Z".into()), ..reply })
+    }
+
+    fn split(&self, route: &str) -> Result<SplitReply, ControlError> {
+        if route != "r" {
+            return Err(ControlError::NotThere(format!("no route `{route}`; there is `r`")));
+        }
+        let target = |upstream: &str, weight| {
+            let share = f64::from(weight) / 100.0;
+            SplitTargetReply { upstream: upstream.into(), weight, configured_weight: 50, share }
+        };
+        Ok(SplitReply {
+            route: route.into(),
+            by: Some("cookie `user`".into()),
+            overridden: true,
+            targets: vec![target("a", 90), target("b", 10)],
+        })
+    }
+
+    fn set_split(&self, route: &str, weights: Option<&BTreeMap<String, u16>>) -> Result<SplitReply, ControlError> {
+        self.asked.lock().unwrap().push(format!("{weights:?}"));
+        if weights.is_some_and(|weights| weights.contains_key("x")) {
+            return Err(ControlError::Impossible("the split has no upstream `x`".into()));
+        }
+        self.split(route)
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {

@@ -7,7 +7,8 @@ use comfy_table::presets::NOTHING;
 use time::OffsetDateTime;
 
 use crate::admin::api::{
-    AcmeName, BackendReply, CertificateReply, DiscoveryReply, MaintenanceReply, StatusReply, UpstreamReply, age,
+    AcmeName, BackendReply, CertificateReply, DiscoveryReply, MaintenanceReply, SplitReply, StatusReply, UpstreamReply,
+    age,
 };
 
 /// The whole text.
@@ -63,6 +64,7 @@ pub(super) fn status(status: &StatusReply) -> String {
     }
     text.push('\n');
     columns(&mut text, &rows);
+    splits(&mut text, &status.splits);
     refusals(&mut text, status);
     discoveries(&mut text, status);
     text
@@ -126,6 +128,25 @@ fn discoveries(text: &mut String, status: &StatusReply) {
         text.push('\n');
         columns(text, &rows);
     }
+}
+
+fn splits(text: &mut String, splits: &[SplitReply]) {
+    if splits.is_empty() {
+        return;
+    }
+    let mut rows = vec![["SPLIT", "UPSTREAM", "SHARE", "WEIGHT", "BY"].map(str::to_owned).to_vec()];
+    for split in splits {
+        rows.extend(split.targets.iter().map(|target| {
+            let weight = match (target.weight, target.configured_weight) {
+                (weight, configured) if weight == configured => weight.to_string(),
+                (weight, configured) => format!("{weight}/{configured}"),
+            };
+            let by = split.by.clone().unwrap_or_default();
+            vec![split.route.clone(), target.upstream.clone(), target.percent(), weight, by]
+        }));
+    }
+    text.push('\n');
+    columns(text, &rows);
 }
 
 fn backend(upstream: &str, backend: &BackendReply) -> Vec<String> {

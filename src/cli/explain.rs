@@ -69,6 +69,10 @@ fn text(explained: &Explanation) -> String {
     if let Some(cors) = &explained.cors {
         text += &format!("cross-origin: {cors}\n");
     }
+    let sentences = explained.split.iter().map(|text| ("split", text));
+    for (key, sentence) in sentences.chain(explained.mirror.iter().map(|text| ("mirror", text))) {
+        text += &format!("{key}: {sentence}\n");
+    }
     for listener in &explained.redirecting_listeners {
         text += &format!("on listener {}: 308 to {}, by its `redirect_https`\n", listener.name, listener.location);
     }
@@ -99,8 +103,11 @@ fn decision(explained: &Explanation) -> String {
     let status = explained.status.map(|status| format!(" {status}")).unwrap_or_default();
     let to = explained.location.as_ref().map(|location| format!(" to {location}")).unwrap_or_default();
     let rewritten = explained.rewritten.as_ref().map(|path| format!(", the backend receives {path}"));
+    let line = explained.redirect_line.map(|line| format!(", by line {line} of its file"));
     match (&explained.route, &explained.action) {
-        (Some(route), Some(action)) => format!("route {route}: {action}{status}{to}{}", rewritten.unwrap_or_default()),
+        (Some(route), Some(action)) => {
+            format!("route {route}: {action}{status}{to}{}", rewritten.or(line).unwrap_or_default())
+        }
         (None, Some(_)) => format!("no route:{status}{to}, by `redirect_https` of the listener"),
         _ => "no route: 404".to_owned(),
     }

@@ -23,6 +23,7 @@ pub mod remote;
 mod remote_commands;
 mod rolling_drain;
 mod run;
+mod split;
 mod version;
 
 use std::io;
@@ -116,6 +117,14 @@ const AFTER_MAINTENANCE: &str = "\
 Clients get 503 with Retry-After and the error page of the route; those in `maintenance.allow` use the route as before. Requests \
 in progress finish. It survives reloads, and with `server.state_dir` restarts and upgrades. `weir status` shows the routes in \
 maintenance. Exit status: 0 done, 1 there is no such route, or the process cannot be reached.";
+const AFTER_SPLIT: &str = "\
+An upstream that is not named keeps its weight. The weights survive reloads while the split has the same upstreams.
+
+  weir split shop                    show the shares
+  weir split shop v1=90 v2=10        set them
+  weir split shop configured         undo
+
+Exit status: 0 done, 1 refused, or the process cannot be reached.";
 
 const AFTER_EXPLAIN: &str = "\
 Asking changes nothing. Exit status: 0 a route or `redirect_https` answers, 1 no route matches, or the process cannot be \
@@ -171,6 +180,9 @@ enum Command {
     Maintenance(maintenance::Maintenance),
     /// Override the configured weight of a backend, until undone
     Weight(backend_commands::Weight),
+    /// Show the shares of a route's split, or override them, until undone
+    #[command(after_help = AFTER_SPLIT)]
+    Split(split::SplitOptions),
     /// Show which route and which backend a request would get, and why not the others
     #[command(after_help = AFTER_EXPLAIN)]
     Explain(explain::Explain),
@@ -232,6 +244,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::explain(&options),
         Command::HashKey(options) => hash_key::hash_key(&options),
         Command::Maintenance(options) => maintenance::maintenance(&options),
+        Command::Split(options) => split::split(&options),
         Command::Weight(options) => backend_commands::weight(&options),
         Command::Version => version::version(),
         Command::Completions(options) => completions::completions(&options, command()),

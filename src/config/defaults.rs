@@ -8,7 +8,7 @@ use super::node::{Entry, Node, NodeKind};
 use super::problem::Problems;
 
 /// Keys that only apply to requests that are forwarded to a backend. Other routes do not inherit them.
-pub(super) const PROXYING: [&str; 5] = ["rewrite", "host", "request_headers", "timeouts", "retry"];
+pub(super) const PROXYING: [&str; 6] = ["rewrite", "host", "request_headers", "mirror", "timeouts", "retry"];
 /// Actions that need no backend.
 const OWN_ACTIONS: [&str; 2] = ["redirect", "respond"];
 

@@ -22,7 +22,8 @@ pub struct RenewedContent {
 impl ValidatedConfig {
     /// All files whose changes are applied without a reload, in groups that belong together.
     pub fn watched_files(&self) -> Vec<Vec<PathBuf>> {
-        [self.backend_files(), self.body_files(), self.network_files(), self.auth_files()].concat()
+        let groups = [self.backend_files(), self.body_files(), self.network_files(), self.auth_files()];
+        [groups.concat(), self.list_files()].concat()
     }
 
     /// Reads those of the files again that have changed. `judge` returns the problem of a content.

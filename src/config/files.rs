@@ -14,6 +14,7 @@ use super::backend_list;
 use super::disk::Disk;
 use super::error_page_files::{bad_error_page, error_page_files};
 use super::io_error::{hint, is_of_host, reason};
+use super::list_files::{ListKind, list_files};
 use super::network_files::{bad_lines, network_files};
 use super::node::{DocumentPath, Node, Position};
 use super::pem::{self, BadPair};
@@ -179,6 +180,8 @@ pub(super) fn read(
                     of_file.add(Position { line: bad.line, column: 1 }, &place, bad.what, bad.hint);
                     problems.extend(of_file.sorted());
                 }
+            (Some(bytes), Judge::Lines(kind)) => {
+                kind.report(&folder.join(path), bytes, &tree.find(&place).place.to_string(), problems);
             }
             (Some(_), Judge::Together) | (None, _) => {}
         }
@@ -251,6 +254,8 @@ enum Judge<'a> {
     Credentials(AuthFileFormat),
     /// A page of `errors`.
     ErrorPage,
+    /// A file whose problems are reported at their lines.
+    Lines(ListKind),
     /// A PEM file that is checked together with a second file.
     Together,
     /// A list of backends for this upstream.
@@ -315,6 +320,7 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
     }
     named.extend(error_page_files(document).into_iter().map(|(place, path)| (place, path, Judge::ErrorPage)));
     let networks = network_files(document).into_iter();
+    named.extend(list_files(document).into_iter().map(|file| (file.place, file.path, Judge::Lines(file.kind))));
     named.extend(networks.map(|file| (file.place, file.path, Judge::Networks { is_allow: file.is_allow })));
     let credentials = auth_files(document).into_iter();
     named.extend(credentials.map(|file| (file.place, file.path, Judge::Credentials(file.format))));

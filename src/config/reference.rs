@@ -78,6 +78,8 @@ fn kind(defs: &Map<String, Value>, schema: &Value) -> Kind {
         let Kind { words, section } = kind(defs, choice);
         // A section that can be replaced by a single word.
         let word = choices.and_then(|a| a.iter().find_map(|c| c["const"].as_str()));
+        let is_list = choices.is_some_and(|a| a.iter().any(|c| c["type"] == "array"));
+        let words = if is_list && section.is_some() && words == "section" { "section or list".into() } else { words };
         return Kind { words: word.map_or(words.clone(), |word| format!("{words} or `{word}`")), section };
     }
     let types = match &schema["type"] {

@@ -19,16 +19,21 @@ mod compress;
 mod cors;
 mod errors;
 mod maintenance;
+mod mirror;
 mod networks;
 mod origin_pattern;
 mod outlier;
 mod paths;
 mod rate_limit;
+mod redirect_list;
 mod request_match;
 mod route_defaults;
 mod route_timeouts;
 mod section_or_off;
+mod security_headers;
+mod split;
 mod sticky;
+mod text_list;
 mod tls;
 mod upstream;
 mod value_match;
@@ -43,6 +48,7 @@ pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding}
 pub use cors::{Cors, CorsSettings};
 pub use errors::{ErrorPageSettings, ErrorStatus, Errors};
 pub use maintenance::MaintenanceSettings;
+pub use mirror::MirrorSettings;
 pub use networks::Networks;
 pub use origin_pattern::OriginPattern;
 pub use outlier::{Outlier, OutlierDetection};
@@ -50,10 +56,14 @@ pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{
     LimitCost, LimitKey, MissingKey, RateLimitSettings, SharedBuckets, StoreFailure, StoreSettings, StoreTls,
 };
+pub use redirect_list::RedirectList;
 pub use request_match::Match;
 pub use route_defaults::RouteDefaults;
 pub use route_timeouts::RouteTimeouts;
+pub use security_headers::SecurityHeaders;
+pub use split::{SplitKey, SplitSettings, SplitTarget};
 pub use sticky::{CookieAttributes, SameSite, StickySettings};
+pub use text_list::{TextList, texts_in};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
     BackendSettings, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Protocol,
@@ -280,12 +290,16 @@ pub struct RouteSettings {
     pub matches: Match,
     /// Forward to this upstream.
     pub upstream: Option<Name>,
-    /// Forward to one of several upstreams, by weight.
-    pub split: Option<Vec<SplitTarget>>,
+    /// Forward to one of several upstreams, by weight: a list, or `{ by: …, targets: … }` to keep a user on the same one.
+    pub split: Option<SplitSettings>,
     /// Answer with a redirect.
     pub redirect: Option<RedirectSettings>,
     /// Answer with a fixed response.
     pub respond: Option<RespondSettings>,
+    /// Redirects from a file, for requests that would otherwise take the action of the route.
+    pub redirects: Option<RedirectList>,
+    /// Copies of requests for another upstream.
+    pub mirror: Option<MirrorSettings>,
     /// Change the path before the request is forwarded.
     pub rewrite: Option<RewriteSettings>,
     /// The Host field that backends receive: `keep`, `backend` or a name.
@@ -294,6 +308,8 @@ pub struct RouteSettings {
     pub request_headers: HeaderEdits,
     /// Edits of the response header fields. Values may have variables, such as `{request_id}`.
     pub response_headers: HeaderEdits,
+    /// Header fields that make browsers stricter: `default` or `off`. Fields of a backend take precedence.
+    pub security_headers: SecurityHeaders,
     /// Limits for the request.
     pub limits: RouteLimits,
     /// Networks whose clients may use the route; empty: all. A list, or `{ file: … }` with one network per line. Others
@@ -320,16 +336,6 @@ pub struct RouteSettings {
     pub compress: Compression,
     /// Decode gzip, br and zstd of backends for clients that do not accept the coding.
     pub decompress: bool,
-}
-
-/// One of `routes[].split`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SplitTarget {
-    /// The upstream.
-    pub upstream: Name,
-    /// Its share of the sum of all weights.
-    pub weight: u16,
 }
 
 /// `routes[].redirect`.

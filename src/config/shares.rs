@@ -28,7 +28,8 @@ pub(super) fn compared(old: &Value, new: &Value) -> String {
 /// Each upstream once, with its share from 0 to 1.
 fn parts(split: &Value) -> Option<Vec<(String, f64)>> {
     let mut parts: Vec<(String, f64)> = Vec::new();
-    for part in split.as_array()? {
+    // A sticky split has its upstreams in a section.
+    for part in split.get("targets").unwrap_or(split).as_array()? {
         let (name, weight) = (part["upstream"].as_str()?, part["weight"].as_f64()?);
         match parts.iter_mut().find(|known| known.0 == name) {
             Some(known) => known.1 += weight,

@@ -242,7 +242,8 @@ fn host(text: &str) -> Option<String> {
 
 /// For an address where the name of an upstream belongs.
 fn of_upstream(shape: &str, text: &str) -> Option<String> {
-    let is_reference = ["routes[].upstream", "routes[].split[].upstream"].contains(&shape);
+    let is_reference =
+        ["routes[].upstream", "routes[].split[].upstream", "routes[].split.targets[].upstream"].contains(&shape);
     is_reference.then(|| in_place_of_name(text)).flatten()
 }
 

@@ -32,6 +32,9 @@ const MAX_HOPS: usize = 32;
 /// The prefix of the fields that describe a client certificate.
 const CLIENT_CERT: &str = "x-client-cert-";
 
+/// The field that marks a copy of a request for a mirror.
+const MIRROR: &str = "x-weir-mirror";
+
 /// The prefix of the X-Forwarded fields.
 const X_FORWARDED: &str = "x-forwarded-";
 
@@ -140,7 +143,8 @@ impl ForwardedHeaders {
 enum ForwardedFamily {
     X,
     Rfc7239,
-    /// Other fields that begin with `X-Forwarded-`, such as Port, Server or User. Only trusted proxies may send them.
+    /// Other fields that begin with `X-Forwarded-`, such as Port, Server or User, and the mark of a copy. Only trusted
+    /// proxies may send them.
     Other,
     /// Removed from every request: fields that describe a client certificate, and CGI aliases of the names that Weir
     /// writes.
@@ -158,9 +162,9 @@ fn family(name: &HeaderName) -> Option<ForwardedFamily> {
         _ => {}
     }
     if !cgi_name::is_alias(name) {
-        return name.starts_with(X_FORWARDED).then_some(ForwardedFamily::Other);
+        return (name.starts_with(X_FORWARDED) || name == MIRROR).then_some(ForwardedFamily::Other);
     }
-    let whole = [X_REAL_IP.as_str(), request_id::NAME.as_str()];
+    let whole = [X_REAL_IP.as_str(), request_id::NAME.as_str(), MIRROR];
     let ours = [X_FORWARDED, CLIENT_CERT].iter().any(|prefix| cgi_name::begins(name, prefix))
         || whole.iter().any(|known| cgi_name::same(name, known));
     ours.then_some(ForwardedFamily::Stray)

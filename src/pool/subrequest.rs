@@ -1,4 +1,4 @@
-//! One exchange that Weir itself starts: a request without a body, and its response with a bounded body.
+//! One exchange that Weir itself starts: a request with at most a small body, and its response with a bounded body.
 //!
 //! It uses the pool, the protocol and the timeouts of the checkout, as an attempt of a client's request does. Pingora's
 //! proxy loop takes no part. The caller bounds the total time.
@@ -80,12 +80,20 @@ impl SubrequestExchange {
         self.checkout.limit_idle(limit);
     }
 
-    /// Sends a request that has no body, and reads the header of the final response.
+    /// Sends a request with this body, and reads the header of the final response. If there is a body, the request states
+    /// its length.
     ///
     /// # Errors
     /// The connection failed, a timeout of the checkout has passed, or the response is not valid.
-    pub async fn send(&mut self, request: Box<RequestHeader>) -> Result<Box<ResponseHeader>> {
-        self.session.write_request_header(request, true).await?;
+    pub async fn send(&mut self, request: Box<RequestHeader>, mut body: Bytes) -> Result<Box<ResponseHeader>> {
+        self.session.write_request_header(request, body.is_empty()).await?;
+        if !body.is_empty() {
+            // It does not wait for the backend: the session sends the rest while it reads the response.
+            let writer = self.session.take_request_body_writer();
+            let mut writer = writer.or_err(ErrorType::InternalError, "no writer for the body")?;
+            writer.write_all_buf(&mut body).await?;
+            writer.finish().await?;
+        }
         for _ in 0..=MAX_INTERIM {
             self.session.read_response_header().await?;
             let bare = self.session.response_header().or_err(ErrorType::InternalError, "no response header")?;
@@ -118,5 +126,24 @@ impl SubrequestExchange {
             body.extend_from_slice(&piece[..piece.len().min(limit - body.len())]);
         }
         Ok(body.freeze())
+    }
+
+    /// Reads the body and drops it. The connection returns to the pool if the body has at most `limit` bytes. Otherwise
+    /// it is closed. Returns the number of bytes.
+    ///
+    /// # Errors
+    /// The connection failed before the end of the body or before the limit.
+    pub async fn discard(mut self, limit: u64) -> Result<u64> {
+        let mut received = 0;
+        while received <= limit {
+            let is_complete = self.session.check_response_end_or_error(received == 0).await?;
+            let piece = if is_complete { None } else { self.session.read_response_body().await? };
+            let Some(piece) = piece else {
+                self.session.release().await;
+                break;
+            };
+            received += piece.len() as u64;
+        }
+        Ok(received)
     }
 }

@@ -44,15 +44,20 @@ pub(super) fn reveal(session: &Session, response: &mut ResponseHeader, ctx: &Req
     }
     let headers = &session.req_header().headers;
     let cookies = cookie::values(headers, sticky.cookie().as_bytes());
-    let by_tls = ctx.exchange.as_ref().is_some_and(|exchange| {
-        let conn = &exchange.conn;
-        let says_https = || ctx.snapshot.as_ref().is_some_and(|s| s.forwarding.says_https(conn.peer_ip(), headers));
-        conn.tls.is_some() || says_https()
-    });
+    let by_tls = is_by_tls(session, ctx);
     let written = sticky.write(token, cookies, unix_ms(SystemTime::now()) / 1_000, by_tls);
     let line = written.map_err(|error| Error::because(ErrorType::InternalError, "a cookie's line", error))?;
     response.append_header(header::SET_COOKIE, line)?;
     // A shared cache must not give the cookie of one client to others (RFC 9111 sections 5.2.2.7 and 7.3).
     response.append_header(header::CACHE_CONTROL, HeaderValue::from_static("private=\"set-cookie\""))?;
     Ok(())
+}
+
+/// Whether the client uses TLS, towards Weir or towards a trusted proxy.
+pub(super) fn is_by_tls(session: &Session, ctx: &RequestCtx) -> bool {
+    ctx.exchange.as_ref().is_some_and(|exchange| {
+        let (conn, headers) = (&exchange.conn, &session.req_header().headers);
+        let says_https = || ctx.snapshot.as_ref().is_some_and(|s| s.forwarding.says_https(conn.peer_ip(), headers));
+        conn.tls.is_some() || says_https()
+    })
 }

@@ -15,6 +15,7 @@ use super::attempt_error::AttemptStage;
 use super::grpc_call::GrpcCall;
 use super::met_limits::MetLimits;
 use super::replaced_response::ReplacedResponse;
+use super::mirror_state::MirrorState;
 use crate::backend::InFlight;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::fault::Fault;
@@ -64,6 +65,9 @@ pub struct RequestCtx {
     /// Pingora's backend phase has begun. If it then fails, Pingora closes the client's connection too.
     pub(super) handed_over: bool,
     pub(super) affinity: Affinity,
+    /// The cookie of a sticky split that the response sets.
+    pub(super) split_cookie: Option<Box<str>>,
+    pub(super) mirror: MirrorState,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
     /// The backend that the next attempt uses again, on a fresh connection. Its in-flight guard keeps the slot until
@@ -139,6 +143,8 @@ impl RequestCtx {
             queued: Duration::ZERO,
             handed_over: false,
             affinity: Affinity::default(),
+            split_cookie: None,
+            mirror: MirrorState::Open,
             attempt: None,
             attempts: Vec::new(),
             fresh: None,

@@ -11,12 +11,14 @@ use super::cors;
 use super::ctx::RequestCtx;
 use super::max_forwards;
 use super::reject::refuse;
+use super::security_headers;
 use super::variables;
 use super::write_response::{close_if_leaving, hsts, write};
 use crate::fault::Fault;
 use crate::lifecycle::Lifecycle;
 use crate::message::request_id;
 use crate::message::variables::RequestValues;
+use crate::path;
 use crate::route::action::{Action, Redirect};
 
 /// The number of header fields to reserve for a response: Weir's own, and a few of the route's.
@@ -37,6 +39,9 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     if cors::is_preflight(session, ctx) {
         return cors::answer(session, ctx, lifecycle).await;
     }
+    if let Some(response) = listed_redirect(session, ctx)? {
+        return send(session, ctx, lifecycle, response, Bytes::new()).await;
+    }
     if ctx.target.is_some() {
         let is_last = max_forwards::is_last(session, ctx);
         return if is_last { max_forwards::answer(session, ctx, lifecycle).await } else { Ok(false) };
@@ -45,7 +50,7 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     let Some(route) = ctx.route.clone() else {
         return if about_the_server { max_forwards::answer(session, ctx, lifecycle).await } else { Ok(false) };
     };
-    let (mut response, body) = match &route.action {
+    let (response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) if ctx.is_extended_connect() && respond.status().is_success() => {
             // A success would open the tunnel (RFC 8441 section 5).
@@ -61,6 +66,24 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
             (response, Bytes::new())
         }
     };
+    send(session, ctx, lifecycle, response, body).await
+}
+
+/// The redirect that the file of the route has for this path.
+fn listed_redirect(session: &Session, ctx: &RequestCtx) -> Result<Option<ResponseHeader>> {
+    let Some(redirects) = ctx.route.as_ref().and_then(|route| route.redirects.as_ref()) else { return Ok(None) };
+    let uri = &session.req_header().uri;
+    redirects.response(&path::normalise(uri.path(), ctx.path_rules()), uri.query())
+}
+
+/// Sends a response of the route.
+async fn send(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    lifecycle: &Lifecycle,
+    mut response: ResponseHeader,
+    body: Bytes,
+) -> Result<bool> {
     if let Some(id) = &ctx.request_id {
         response.insert_header(&request_id::NAME, id.value())?;
     }
@@ -70,7 +93,10 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     if let Some(access) = &ctx.access {
         access.add_cookies(&mut response)?;
     }
-    route.response_headers.response(&mut response, || variables::values(session.req_header(), ctx))?;
+    security_headers::add(session, &mut response, ctx)?;
+    if let Some(route) = &ctx.route {
+        route.response_headers.response(&mut response, || variables::values(session.req_header(), ctx))?;
+    }
     cors::apply(session, &mut response, ctx)?;
     content_coding::header(session, &mut response, Some(body.len() as u64), ctx)?;
     close_if_leaving(session, ctx, lifecycle);

@@ -118,6 +118,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::message::request_id::RequestId;
+    use crate::route::action::Action;
     use crate::route::table::OnListener;
     use crate::snapshot::Snapshot;
     use crate::telemetry::{AccessLog, Metrics, Recorder, Sink};
@@ -142,7 +143,10 @@ mod tests {
         let mut ctx = RequestCtx::new(Arc::new(Recorder::new(metrics, log)), Arc::clone(&snapshot));
         ctx.in_flight = Some(ctx.recorder.metrics().request_started());
         ctx.request_id = Some(RequestId::assign(&HeaderMap::new(), 1));
-        ctx.target = route.action.upstream().map(Arc::clone);
+        ctx.target = match &route.action {
+            Action::Upstream(target) => Some(Arc::clone(target)),
+            _ => None,
+        };
         ctx.route = Some(route);
         ctx
     }

@@ -19,6 +19,8 @@ pub(crate) mod hash_key;
 mod maintenance;
 mod max_forwards;
 mod met_limits;
+mod mirror;
+mod mirror_state;
 mod pick;
 mod policies;
 mod rate_limits;
@@ -28,8 +30,10 @@ mod replaced_response;
 mod request_filter;
 mod response_cost;
 mod response_filter;
+mod security_headers;
 mod send;
 mod service;
+mod split_user;
 mod stream_kind;
 mod subrequest;
 mod upstream_error;
@@ -140,7 +144,9 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        send::header(session, request, ctx)
+        send::header(session, request, ctx)?;
+        mirror::header(session, request, ctx, &self.pool);
+        Ok(())
     }
 
     /// Send: each part of the request body.
@@ -151,7 +157,9 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        send::body(body, end, ctx)
+        send::body(body, end, ctx)?;
+        mirror::body(body, end, ctx, &self.pool);
+        Ok(())
     }
 
     /// Fail: no connection.

@@ -15,7 +15,7 @@ use pingora_proxy::Session;
 
 use super::ctx::{RequestCtx, RequestLine};
 use super::reject::refuse;
-use super::{credentials, failure_log, max_forwards, stream_kind};
+use super::{credentials, failure_log, max_forwards, split_user, stream_kind};
 use crate::config::schema;
 use crate::cors::asked_method;
 use crate::fault::Fault;
@@ -250,7 +250,7 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         }
         return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
     };
-    ctx.target = route.action.upstream().map(Arc::clone);
+    ctx.target = split_user::target(&route, session.req_header(), ctx);
     ctx.route = Some(route);
     credentials::hide_from_log(ctx);
     if ctx.target.is_some() && via::is_loop(&session.req_header().headers) {

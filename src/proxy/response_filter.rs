@@ -16,6 +16,8 @@ use super::failure_log;
 use super::maintenance;
 use super::reject::refuse;
 use super::response_cost;
+use super::security_headers;
+use super::split_user;
 use super::stream_kind;
 use super::upstream_error::{has_begun, is_end_of_tunnel, may_try_again};
 use super::variables;
@@ -163,6 +165,7 @@ pub(super) fn header(
         response.remove_header(&header::TRANSFER_ENCODING);
         affinity_cookie::reveal(session, response, ctx)?;
         cors::apply(session, response, ctx)?;
+        split_user::set_cookie(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
     }
@@ -190,6 +193,7 @@ pub(super) fn header(
         // Weir sends its own version, whatever version the backend uses (RFC 9110 section 6.2).
         response.set_version(Version::HTTP_11);
     }
+    security_headers::add(session, response, ctx)?;
     if let Some(route) = &ctx.route {
         route.response_headers.response(response, || variables::values(session.req_header(), ctx))?;
         cors::apply(session, response, ctx)?;
@@ -203,6 +207,7 @@ pub(super) fn header(
         session.set_keepalive(None);
     }
     affinity_cookie::reveal(session, response, ctx)?;
+    split_user::set_cookie(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     if let Some(access) = &ctx.access {
         access.add_cookies(response)?;
@@ -347,6 +352,7 @@ pub(super) async fn fault(
             response.insert_header("RateLimit", &refusal.state)?;
         }
         cors::apply(session, &mut response, ctx)?;
+        security_headers::add(session, &mut response, ctx)?;
         Ok((response, body))
     });
     if grpc {

@@ -129,7 +129,7 @@ fn host_of(backend: &Backend) -> HeaderValue {
 }
 
 /// Joins the Cookie fields that an HTTP/2 client may split. HTTP/1 allows only one (RFC 9113 section 8.2.3).
-fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+pub(super) fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     if request.headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return Ok(());
     }

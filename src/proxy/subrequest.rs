@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pingora::Error;
 use pingora::http::RequestHeader;
 
@@ -27,12 +28,17 @@ use crate::upstream::queue::{PickOutcome, WaitError};
 use crate::upstream::retry_policy::{Failed, Request, Rule, Verdict, decide};
 use crate::upstream::{PickHints, backend::Backend};
 
-/// A request of Weir to one upstream. It has no body and its method must be idempotent.
+/// Maximum bytes of a response that is discarded. A longer one closes its connection.
+const MAX_DISCARDED: u64 = 256 * 1024;
+
+/// A request of Weir to one upstream.
 pub struct Subrequest<'a> {
     target: &'a RouteTarget,
     pool: &'a Arc<ConnectionPool>,
     until: Instant,
     max_body: usize,
+    body: Bytes,
+    is_copy: bool,
 }
 
 /// The reason why a subrequest has no response.
@@ -58,9 +64,15 @@ struct AttemptError {
 }
 
 impl<'a> Subrequest<'a> {
-    /// A request to this upstream. It ends after `timeout`. Of the response body, `max_body` bytes are kept.
+    /// A request to this upstream, without a body and with an idempotent method. It ends after `timeout`. Of the response
+    /// body, `max_body` bytes are kept.
     pub fn new(target: &'a RouteTarget, pool: &'a Arc<ConnectionPool>, timeout: Duration, max_body: usize) -> Self {
-        Self { target, pool, until: Instant::now() + timeout, max_body }
+        Self { target, pool, until: Instant::now() + timeout, max_body, body: Bytes::new(), is_copy: false }
+    }
+
+    /// A copy of a client's request with this body. There is one attempt, and the body of the response is discarded.
+    pub fn copy(target: &'a RouteTarget, pool: &'a Arc<ConnectionPool>, timeout: Duration, body: Bytes) -> Self {
+        Self { body, is_copy: true, ..Self::new(target, pool, timeout, 0) }
     }
 
     /// Sends the request. Further attempts follow the default retry policy and the upstream's retry budget.
@@ -86,13 +98,14 @@ impl<'a> Subrequest<'a> {
                 Fault::Connect | Fault::Tls => Failed::ToConnect,
                 _ => Failed::Reset,
             };
-            let again = match decide(&rule, kind, self.describe(tries)) {
-                Verdict::GiveUp => false,
-                Verdict::Again => true,
-                Verdict::AgainWithinBudget => {
-                    self.target.upstream.budget().try_spend(retry.budget.fraction(), retry.floor, clock::now_ms())
-                }
-            };
+            let again = !self.is_copy
+                && match decide(&rule, kind, self.describe(tries)) {
+                    Verdict::GiveUp => false,
+                    Verdict::Again => true,
+                    Verdict::AgainWithinBudget => {
+                        self.target.upstream.budget().try_spend(retry.budget.fraction(), retry.floor, clock::now_ms())
+                    }
+                };
             if !again {
                 return Err(if self.is_late() {
                     SubrequestError::Timeout
@@ -196,7 +209,7 @@ impl<'a> Subrequest<'a> {
             attempt.reused = reused;
             attempt.connected(reused);
         });
-        let mut head = exchange.send(Box::new(request.clone())).await.map_err(|error| {
+        let mut head = exchange.send(Box::new(request.clone()), self.body.clone()).await.map_err(|error| {
             let stale = reused && !classify::is_timeout(&error);
             AttemptError::new(classify::unanswered(&error), &error, AttemptStage::Header, stale)
         })?;
@@ -208,10 +221,13 @@ impl<'a> Subrequest<'a> {
         if let Some(limit) = keep_alive::idle_limit(&head.headers) {
             exchange.limit_idle(limit);
         }
-        let body = exchange.body(self.max_body).await;
-        let body =
+        let body = match self.is_copy {
+            true => exchange.discard(MAX_DISCARDED).await.map(|received| (received, Bytes::new())),
+            false => exchange.body(self.max_body).await.map(|body| (body.len() as u64, body)),
+        };
+        let (received, body) =
             body.map_err(|error| AttemptError::new(classify::proxying(&error), &error, AttemptStage::Body, false))?;
-        running.with(|attempt| attempt.received = body.len() as u64);
+        running.with(|attempt| attempt.received = received);
         Ok(SubrequestResponse { head, body })
     }
 }

@@ -1,5 +1,6 @@
 //! Reads files again that the active configuration names and that have changed: those of `upstreams.*.tls`,
-//! `routes[].respond`, `auth`, `allow` and `deny`. A file that cannot be used never replaces the old content.
+//! `routes[].respond`, `auth`, `allow`, `deny`, `redirects` and conditions. A file that cannot be used never replaces the
+//! old content.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ pub(super) struct RenewedFiles {
     networks: bool,
     auth: Vec<PathBuf>,
     bodies: Vec<PathBuf>,
+    lists: Vec<PathBuf>,
 }
 
 impl RenewedFiles {
@@ -38,6 +40,10 @@ impl RenewedFiles {
         for file in &self.bodies {
             tracing::info!(file = %file.display(), "response body renewed from its file");
             metrics.body_file_applied();
+        }
+        for file in &self.lists {
+            tracing::info!(file = %file.display(), "list renewed from its file");
+            metrics.list_file_applied();
         }
     }
 }
@@ -59,6 +65,8 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
     let auth = newest.with_auth_files(&changed, &read);
     let newest = auth.config.as_ref().unwrap_or(newest);
     let bodies = newest.with_body_files(&changed, &read);
+    let newest = bodies.config.as_ref().unwrap_or(newest);
+    let lists = newest.with_list_files(&changed, &read);
     let report = |purpose: &str, unfit: Vec<String>, count: &dyn Fn()| {
         for what in unfit {
             if exhausted.get() {
@@ -73,11 +81,12 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
     report("a file of networks", networks.unfit, &|| metrics.network_file_rejected());
     report("a file of an access policy", auth.unfit, &|| metrics.auth_file_rejected());
     report("a response body", bodies.unfit, &|| metrics.body_file_rejected());
+    report("a list", lists.unfit, &|| metrics.list_file_rejected());
     if exhausted.get() {
         watch.again(&changed);
     }
     let (certificates, of_clients) = (backends.config.is_some(), networks.config.is_some());
-    let config = bodies.config.or(auth.config).or(networks.config).or(backends.config)?;
-    let (auth, bodies) = (auth.changed, bodies.changed);
-    Some(RenewedFiles { config, certificates, networks: of_clients, auth, bodies })
+    let config = lists.config.or(bodies.config).or(auth.config).or(networks.config).or(backends.config)?;
+    let (auth, bodies, lists) = (auth.changed, bodies.changed, lists.changed);
+    Some(RenewedFiles { config, certificates, networks: of_clients, auth, bodies, lists })
 }

@@ -3,12 +3,16 @@
 //! It sends nothing and knows no upstream type: `U` is a handle that the snapshot provides.
 
 mod redirect;
+mod redirect_list;
 mod respond;
 mod split;
+mod split_key;
 
 pub use redirect::Redirect;
+pub use redirect_list::CompiledRedirects;
 pub use respond::Respond;
-pub use split::Split;
+pub use split::{Split, SplitShare};
+pub use split_key::{CompiledSplitKey, hash as split_hash};
 
 /// The action of a route.
 #[derive(Debug)]
@@ -24,12 +28,11 @@ pub enum Action<U> {
 }
 
 impl<U> Action<U> {
-    /// The upstream for the request, if the action has one. Each call advances a split by one.
-    pub fn upstream(&self) -> Option<&U> {
+    /// The split, if the action is one.
+    pub fn split(&self) -> Option<&Split<U>> {
         match self {
-            Self::Upstream(upstream) => Some(upstream),
-            Self::Split(split) => Some(split.pick()),
-            Self::Redirect(_) | Self::Respond(_) => None,
+            Self::Split(split) => Some(split),
+            Self::Upstream(_) | Self::Redirect(_) | Self::Respond(_) => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Implements the `Control` trait of the admin API on the components of the process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +10,7 @@ use super::api_values::{balance, list, shown};
 use super::logs::BothLogs;
 use super::maintenance::MaintenanceSwitch;
 use super::rate_limit_status;
+use super::split_status;
 use super::upgrade::{UpgradeResult, Upgrades};
 use crate::acme;
 use crate::admin::api::{self, ReloadReply, StatusReply};
@@ -62,6 +64,7 @@ impl Control for AdminApi {
             acme: self.acme.status().into_iter().map(ordered).collect(),
             maintenance: MaintenanceSwitch::all_on(&snapshot),
             upstreams: snapshot.upstreams.values().map(|each| upstream(each, &self.metrics)).collect(),
+            splits: split_status::all(&snapshot),
         }
     }
 
@@ -123,6 +126,14 @@ impl Control for AdminApi {
 
     fn set_maintenance(&self, route: &str, on: bool) -> Result<api::MaintenanceReply, ControlError> {
         self.maintenance.set(&self.shared.load(), route, on)
+    }
+
+    fn split(&self, route: &str) -> Result<api::SplitReply, ControlError> {
+        split_status::one(&self.shared.load(), route)
+    }
+
+    fn set_split(&self, route: &str, weights: Option<&BTreeMap<String, u16>>) -> Result<api::SplitReply, ControlError> {
+        self.reloader.exclusively(|snapshot| split_status::change(snapshot, route, weights))
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {

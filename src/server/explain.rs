@@ -45,20 +45,30 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
         .map(|((route, mismatch), written)| one_route(snapshot, route, mismatch, chosen, &request, written))
         .collect();
     let by_listener = on.redirects.then_some("redirect_https");
-    let upstreams = chosen.map(|route| upstreams(route, &request)).unwrap_or_default();
+    let listed = chosen.and_then(|route| explain_answer::listed(route, &request));
+    let proxied = chosen.filter(|_| listed.is_none());
+    let upstreams = proxied.map(|route| upstreams(route, &request)).unwrap_or_default();
     let redirects_to = request.listener.as_ref().and_then(|listener| listener.redirects_to);
-    let answer = explain_answer::of(chosen.map(|route| &**route), redirects_to, &request);
+    let own = || explain_answer::of(chosen.map(|route| &**route), redirects_to, &request);
+    let (answer, redirect_line) = listed.map_or_else(|| (own(), None), |(answer, line)| (answer, Some(line)));
     let redirecting = if request.listener.is_none() { redirecting_listeners(snapshot, &request) } else { Vec::new() };
     let limits = chosen.map(|route| explain_limits::limits(route, &request));
     Ok(Explanation {
         status: asked.as_ref().map(|_| 204).or(answer.status),
         cors: chosen.and_then(|route| explain_cors::decision(route, asked.as_ref(), &request)),
         location: answer.location,
-        rewritten: chosen.and_then(|route| explain_answer::rewritten(route, &request)),
+        redirect_line,
+        rewritten: proxied.and_then(|route| explain_answer::rewritten(route, &request)),
+        split: proxied.and_then(|route| explain_answer::split(route, &request)),
+        mirror: proxied.and_then(|route| explain_answer::mirror(route)),
         redirecting_listeners: redirecting,
         method: request.method.to_string(),
         route: chosen.map(|route| route.meters.name().to_string()),
-        action: chosen.map(|route| action(route)).or(by_listener).map(str::to_owned),
+        action: redirect_line
+            .map(|_| "redirects")
+            .or(chosen.map(|route| action(route)))
+            .or(by_listener)
+            .map(str::to_owned),
         settings: chosen.map(|route| settings(route, &snapshot.document)).unwrap_or_default(),
         routes,
         limits: limits.unwrap_or_default(),
@@ -168,7 +178,9 @@ fn action(route: &Route) -> &'static str {
 fn upstreams(route: &Route, request: &ExplainedRequest) -> Vec<ExplainedUpstream> {
     match &route.action {
         Action::Upstream(target) => vec![one_upstream(target, 1.0, request)],
-        Action::Split(split) => split.shares().map(|(target, share)| one_upstream(target, share, request)).collect(),
+        Action::Split(split) => {
+            split.targets().into_iter().map(|(target, share)| one_upstream(target, share, request)).collect()
+        }
         Action::Redirect(_) | Action::Respond(_) => Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 
 use super::explain_request::ExplainedRequest;
 use crate::config::schema::Hash;
+use crate::config::values::Percent;
 use crate::message::variables::RequestValues;
 use crate::route::action::{Action, Redirect};
 use crate::snapshot::Route;
@@ -24,6 +25,33 @@ pub(super) fn of(chosen: Option<&Route>, redirects_to: Option<u16>, request: &Ex
         (Some(Action::Upstream(_) | Action::Split(_)), _) | (None, None) => ExplainedAnswer::default(),
         (None, Some(port)) => by(&Redirect::to_https(port), request),
     }
+}
+
+/// The answer that the route's file of redirects has for the path, and its line.
+pub(super) fn listed(route: &Route, request: &ExplainedRequest) -> Option<(ExplainedAnswer, usize)> {
+    let (line, status, location) = route.redirects.as_ref()?.find(&request.path, request.header.uri.query())?;
+    let location = location.to_str().ok().map(str::to_owned);
+    Some((ExplainedAnswer { status: Some(status.as_u16()), location }, line))
+}
+
+/// How a sticky split decides about the request, in words.
+pub(super) fn split(route: &Route, request: &ExplainedRequest) -> Option<String> {
+    let split = route.action.split()?;
+    let by = split.by()?;
+    Some(match by.of(&request.header.headers, request.client) {
+        Some(key) => format!("the {by} selects {}", split.name_for(key)),
+        None => format!("the request has no {by}, so the weights alone decide"),
+    })
+}
+
+/// Where copies of the request go, in words.
+pub(super) fn mirror(route: &Route) -> Option<String> {
+    let mirror = route.mirror.as_ref()?;
+    Some(format!(
+        "a copy of {} of the requests goes to {}",
+        Percent::new(mirror.share * 100.0),
+        mirror.target.upstream.name()
+    ))
 }
 
 /// The Location of `redirect_https`.

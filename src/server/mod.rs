@@ -24,6 +24,7 @@ mod rate_limit_status;
 mod runtimes;
 mod serve;
 mod signals;
+mod split_status;
 mod upgrade;
 mod writable;
 

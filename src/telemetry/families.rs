@@ -11,6 +11,7 @@ use super::family_spec::{
 };
 use super::limit_meters::{CostResult, LimitResult, StoreResult};
 use super::meters::ConnectionResult;
+use super::mirror_meters::MirrorResult;
 use super::panic_hook;
 use super::process_log;
 use crate::backend::error_cause::ErrorCause;
@@ -269,6 +270,15 @@ pub(super) const ALL: &[FamilySpec] = &[
             }
         }),
     ),
+    counter(
+        "weir_list_file_reloads_total",
+        "Changed files of redirects and texts by result; of a rejected one the old content goes on.",
+        &["result"],
+        FamilySource::Process(|s, c| {
+            s.add(&["applied"], c.list_files_applied.get());
+            s.add(&["rejected"], c.list_files_rejected.get());
+        }),
+    ),
     gauge(
         "weir_listener_connections",
         "Connections of clients open now.",
@@ -283,6 +293,25 @@ pub(super) const ALL: &[FamilySpec] = &[
             ConnectionResult::ALL
                 .into_iter()
                 .for_each(|result| s.add(&[listener.name(), result.label()], listener.total(result)));
+        }),
+    ),
+    gauge(
+        "weir_mirror_in_flight",
+        "Copies of requests for a mirror that have begun and not ended.",
+        &["route"],
+        FamilySource::Routes(|s, route| {
+            if let Some(mirror) = route.used_mirror() {
+                s.add(&[route.name()], mirror.in_flight().into());
+            }
+        }),
+    ),
+    counter(
+        "weir_mirror_requests_total",
+        "Copies of requests for a mirror by how they ended.",
+        &["route", "result"],
+        FamilySource::Routes(|s, route| {
+            let Some(mirror) = route.used_mirror() else { return };
+            MirrorResult::ALL.iter().for_each(|each| s.add(&[route.name(), each.label()], mirror.total(*each)));
         }),
     ),
     counter(

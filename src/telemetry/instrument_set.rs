@@ -32,6 +32,8 @@ pub(super) struct InstrumentSet {
     pub(super) body_files_rejected: Counter,
     /// Changed files of `auth` that cannot be used.
     pub(super) auth_files_rejected: Counter,
+    pub(super) list_files_applied: Counter,
+    pub(super) list_files_rejected: Counter,
     /// Changed files of `allow` and `deny` that cannot be used.
     pub(super) network_files_rejected: Counter,
     pub(super) last_reload_failed: AtomicBool,

@@ -15,6 +15,7 @@ use super::acme::AcmeOrders;
 use super::coding_meters::{CodingCounters, CodingMeters};
 use super::grpc_status::GrpcStatus;
 use super::maintenance_state::MaintenanceState;
+use super::mirror_meters::MirrorMeters;
 use crate::backend::recent_errors::RecentErrors;
 use crate::instruments::throttle::Throttle;
 use crate::instruments::{Counter, Histogram, LATENCY, STREAM, StatusCounters};
@@ -34,6 +35,7 @@ pub struct RouteMeters {
     streams: OnceLock<Box<Histogram>>,
     grpc: OnceLock<Box<[Counter; GrpcStatus::COUNT]>>,
     codings: OnceLock<Box<CodingMeters>>,
+    mirror: OnceLock<Arc<MirrorMeters>>,
     bad_grpc_timeouts: Counter,
     faults: [Counter; Fault::ALL.len()],
 }
@@ -49,6 +51,7 @@ impl RouteMeters {
             streams: OnceLock::new(),
             grpc: OnceLock::new(),
             codings: OnceLock::new(),
+            mirror: OnceLock::new(),
             bad_grpc_timeouts: Counter::default(),
             faults: Default::default(),
         }
@@ -103,6 +106,16 @@ impl RouteMeters {
     /// The instruments of compression and decompression.
     pub fn codings(&self) -> &CodingMeters {
         self.codings.get_or_init(Box::default)
+    }
+
+    /// The instruments of the mirror. The first call makes them visible in the metrics.
+    pub fn mirror(&self) -> &Arc<MirrorMeters> {
+        self.mirror.get_or_init(Arc::default)
+    }
+
+    /// The instruments of the mirror. `None` for a route that has none.
+    pub(super) fn used_mirror(&self) -> Option<&MirrorMeters> {
+        self.mirror.get().map(|mirror| &**mirror)
     }
 
     /// The labels and counters of each action and coding that was used.

@@ -25,6 +25,7 @@ pub mod grpc_status;
 pub mod limit_meters;
 pub mod maintenance_state;
 pub mod meters;
+pub mod mirror_meters;
 pub mod panic_hook;
 pub mod process_log;
 pub mod recorder;

@@ -48,6 +48,8 @@ impl Metrics {
             reloads_applied: Counter::new(),
             body_files_applied: Counter::new(),
             body_files_rejected: Counter::new(),
+            list_files_applied: Counter::new(),
+            list_files_rejected: Counter::new(),
             reloads_rejected: Counter::new(),
             auth_files_rejected: Counter::new(),
             network_files_rejected: Counter::new(),
@@ -169,6 +171,16 @@ impl Metrics {
     /// Records that a changed file of an access policy cannot be used. Its old content stays.
     pub fn auth_file_rejected(&self) {
         self.instruments.auth_files_rejected.bump();
+    }
+
+    /// Counts a changed file of redirects or texts whose new content is in force.
+    pub fn list_file_applied(&self) {
+        self.instruments.list_files_applied.bump();
+    }
+
+    /// Counts a changed file of redirects or texts that cannot be used.
+    pub fn list_file_rejected(&self) {
+        self.instruments.list_files_rejected.bump();
     }
 
     /// Records that a changed file of networks cannot be used. Its old content stays.

@@ -25,6 +25,7 @@ const PAGES: &[&str] = &[
     "docs/responses.md",
     "docs/streams.md",
     "docs/upgrading.md",
+    "docs/traffic.md",
     "grafana/README.md",
 ];
 
@@ -86,6 +87,8 @@ fn every_example_of_a_configuration_loads() {
                     b"alice:$2y$04$9gaZ0gdgvIbMab3QSVlMMO88m/BDD/0vcHv/Y.KCfThKSR13T6FmO\n".to_vec()
                 } else if path.ends_with("keys.txt") {
                     b"acme sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n".to_vec()
+                } else if path.ends_with("redirects.txt") {
+                    b"/old /new\n".to_vec()
                 } else {
                     Pki::example(path).unwrap_or_else(|| b"0123456789abcdef0123456789abcdef\n".to_vec())
                 })
@@ -175,7 +178,8 @@ fn busy() -> (Weir, Store) {
         .set("upstreams.found.discover", "file: found.yaml")
         .upstream("retried", &[("n", nobody), ("a", origin.address())])
         .upstream("full", &[("s", &slow)])
-        .set("upstreams.full", "max_in_flight: 1, queue: { size: 9, timeout: 20s }");
+        .set("upstreams.full", "max_in_flight: 1, queue: { size: 9, timeout: 20s }")
+        .set("routes.all.mirror.upstream", "call");
     let weir = Weir::start_in(folder, config);
     weir.wait_for_at_least(&["weir_upstream_discoveries_total"], 1.0);
     weir.wait_for_at_least(&["weir_acme_orders_total"], 1.0);

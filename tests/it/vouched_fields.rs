@@ -7,7 +7,7 @@ use crate::support::http2::{connect, run};
 use crate::support::{Client, Config, EDGE, Origin, Pki, TlsClient, Weir, tls_config};
 
 /// Spellings that CGI, FastCGI, WSGI or PHP take for fields of ours.
-const SPELLINGS: [&str; 10] = [
+const SPELLINGS: [&str; 11] = [
     "X.Client.Cert.Verify",
     "X_Client_Cert_Verify",
     "X-Client.Cert_Subject",
@@ -18,6 +18,7 @@ const SPELLINGS: [&str; 10] = [
     "X.Real.IP",
     "X_Real-IP",
     "X_Request_Id",
+    "X_Weir_Mirror",
 ];
 
 /// What a backend sees of the spellings that carry this value.

@@ -1,15 +1,16 @@
 //! `routes`: validation of names, actions and references. `route_match` checks their conditions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::super::defaults::PROXYING;
-use super::super::node::{DocumentPath, Node};
+use super::super::node::DocumentPath;
 use super::super::problem::did_you_mean;
-use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, RouteSettings, SplitTarget};
-use super::super::value_hints;
-use super::super::values::{Name, Period};
+use super::super::redirect_file::REDIRECT_STATUSES;
+use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, RouteSettings};
+use super::super::values::Period;
 use super::headers::{self, Use};
-use super::{Check, compress, cors, errors, maintenance, templates, text};
+use super::references::upstream;
+use super::{Check, compress, cors, errors, maintenance, mirror, split, templates, text};
 
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
 
@@ -28,7 +29,13 @@ pub(super) fn check(check: &mut Check<'_>) {
             upstream(check, &at.key("upstream"), name);
         }
         if let Some(split) = &route.split {
-            splits(check, &at.key("split"), split);
+            split::check(check, &at.key("split"), split);
+        }
+        if let Some(mirror) = &route.mirror {
+            mirror::check(check, &at.key("mirror"), mirror, route);
+        }
+        if let Some(list) = &route.redirects {
+            redirect_status(check, &at.key("redirects").key("status"), list.status);
         }
         rewrites(check, &at, route);
         headers::edits(check, &at.key("request_headers"), &route.request_headers, Use::Requested);
@@ -113,60 +120,15 @@ fn is_set(route: &RouteSettings, key: &str) -> bool {
         "rewrite" => route.rewrite != default.rewrite,
         "host" => route.host != default.host,
         "request_headers" => route.request_headers != default.request_headers,
+        "mirror" => route.mirror.is_some(),
         "timeouts" => route.timeouts != default.timeouts,
         _ => route.retry != default.retry,
     }
 }
 
-/// Checks a reference to an upstream.
-fn upstream(check: &mut Check<'_>, at: &DocumentPath, name: &Name) {
-    if check.document.upstreams.contains_key(name) {
-        return;
-    }
-    let all = DocumentPath::of("upstreams");
-    // The section was refused as a whole, and that is reported.
-    if check.tree.find(&all).node.is_some_and(Node::is_pruned) {
-        return;
-    }
-    let known = check.keys(&all);
-    // It is there, but wrong, and that is reported.
-    if known.iter().any(|key| key == name.as_str()) {
-        return;
-    }
-    let what = format!("there is no upstream {}", check.quote(at, name.as_str()));
-    let hint = if known.is_empty() {
-        "Define it in `upstreams`".to_owned()
-    } else {
-        did_you_mean(name.as_str(), known.iter().map(String::as_str))
-    };
-    let hint = value_hints::in_place_of_name(name.as_str()).unwrap_or(hint);
-    check.say(at, what, hint);
-}
-
-fn splits(check: &mut Check<'_>, at: &DocumentPath, split: &[SplitTarget]) {
-    let mut seen: BTreeMap<&Name, usize> = BTreeMap::new();
-    for (index, share) in split.iter().enumerate() {
-        let here = at.index(index).key("upstream");
-        upstream(check, &here, &share.upstream);
-        if let Some(first) = seen.insert(&share.upstream, index) {
-            let what = format!("{} has a share already", check.quote(&here, share.upstream.as_str()));
-            check.say(&here, what, format!("Add its weights up in line {}", check.line(&at.index(first))));
-        }
-    }
-    if split.is_empty() {
-        check.say(at, "a split without a share", "Write `- { upstream: NAME, weight: 1 }`");
-    } else if split.iter().all(|share| share.weight == 0) {
-        check.say(at, "all weights are 0", "Give at least one upstream a weight of 1 or more");
-    }
-}
-
 fn redirects(check: &mut Check<'_>, at: &DocumentPath, redirect: &RedirectSettings) {
     let to = at.key("to");
-    if !matches!(redirect.status, 301 | 302 | 303 | 307 | 308) {
-        let what =
-            format!("{} is not a redirect's status", check.quote(&at.key("status"), &redirect.status.to_string()));
-        check.say(&at.key("status"), what, "Write 301, 302, 303, 307 or 308");
-    }
+    redirect_status(check, &at.key("status"), redirect.status);
     let text = redirect.to.as_str();
     if !(text.starts_with(['/', '{']) || text.contains("://")) {
         let hint = "Write `https://{hostname}{path}{query}` or a path that starts with `/`";
@@ -175,6 +137,13 @@ fn redirects(check: &mut Check<'_>, at: &DocumentPath, redirect: &RedirectSettin
         check.say(&to, "a Location has no spaces and no control characters", "Percent-encode them");
     }
     templates::location(check, &to, text);
+}
+
+fn redirect_status(check: &mut Check<'_>, at: &DocumentPath, status: u16) {
+    if !REDIRECT_STATUSES.contains(&status) {
+        let what = format!("{} is not a redirect's status", check.quote(at, &status.to_string()));
+        check.say(at, what, "Write 301, 302, 303, 307 or 308");
+    }
 }
 
 fn responds(check: &mut Check<'_>, at: &DocumentPath, respond: &RespondSettings) {

@@ -5,7 +5,7 @@ use super::super::schema::{SameSite, StickySettings, UpstreamSettings};
 use super::{Check, text};
 
 pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, sticky: &StickySettings, upstream: &UpstreamSettings) {
-    name(check, &at.key("cookie"), &sticky.cookie);
+    cookie_name(check, &at.key("cookie"), &sticky.cookie);
     let (ttl, millis) = (at.key("ttl"), sticky.ttl.get().as_millis());
     if (1..1_000).contains(&millis) {
         let what = format!("{} is less than a cookie can say", check.quote(&ttl, &sticky.ttl.to_string()));
@@ -22,7 +22,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, sticky: &StickySet
 }
 
 /// RFC 6265 section 4.1.1: a token.
-fn name(check: &mut Check<'_>, at: &DocumentPath, name: &str) {
+pub(super) fn cookie_name(check: &mut Check<'_>, at: &DocumentPath, name: &str) {
     let token = |b: u8| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
         let what = format!("{} is not a cookie's name", check.quote(at, name));

@@ -87,8 +87,9 @@ fn unused_policies(check: &mut Check<'_>) {
 fn unused_upstreams(check: &mut Check<'_>) {
     let routes = check.document.routes.iter();
     let used = |route: &'_ RouteSettings| -> Vec<Name> {
-        let split = route.split.iter().flatten().map(|share| share.upstream.clone());
-        route.upstream.iter().cloned().chain(split).collect()
+        let split = route.split.iter().flat_map(|split| &split.targets).map(|share| share.upstream.clone());
+        let mirror = route.mirror.iter().map(|mirror| mirror.upstream.clone());
+        route.upstream.iter().cloned().chain(split).chain(mirror).collect()
     };
     let asked = check.document.auth.values().filter_map(|policy| match policy {
         AuthSettings::Forward(forward) => Some(forward.upstream.clone()),

@@ -1,6 +1,8 @@
 //! `routes[].match`: the conditions that a request must meet.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,4 +35,24 @@ pub struct Match {
     pub cookies: BTreeMap<String, ValueMatch>,
     /// Any of these networks contains the client's address.
     pub client: Vec<Cidr>,
+}
+
+impl Match {
+    /// The match with the texts of the files that its conditions name.
+    ///
+    /// # Errors
+    /// A file was not read, or a line is not valid.
+    pub fn loaded(&self, file: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Result<Cow<'_, Self>, String> {
+        let mut conditions = self.headers.values().chain(self.query.values()).chain(self.cookies.values());
+        if conditions.all(|condition| condition.file().is_none()) {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut loaded = self.clone();
+        for conditions in [&mut loaded.headers, &mut loaded.query, &mut loaded.cookies] {
+            for condition in conditions.values_mut() {
+                *condition = condition.clone().loaded(file)?;
+            }
+        }
+        Ok(Cow::Owned(loaded))
+    }
 }

@@ -4,12 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Compression, Cors, Errors, HostRule, MaintenanceSettings, Networks, Retry, RouteAuth, RouteLimits, RouteTimeouts,
+    Compression, Cors, Errors, HostRule, MaintenanceSettings, Networks, RedirectList, Retry, RouteAuth, RouteLimits,
+    RouteTimeouts, SecurityHeaders,
 };
 use crate::config::values::{HeaderEdits, Name};
 
 /// `defaults`: values for each route that does not set the key itself. Routes with `redirect` or `respond` take only
-/// `response_headers`, `limits`, `allow`, `deny`, `maintenance`, `rate_limits`, `auth`, `errors`, `cors`, `compress` and
+/// `response_headers`, `security_headers`, `redirects`, `limits`, `allow`, `deny`, `maintenance`, `rate_limits`, `auth`,
+/// `errors`, `cors`, `compress` and
 /// `decompress`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +22,10 @@ pub struct RouteDefaults {
     pub request_headers: Option<HeaderEdits>,
     /// Edits of the response header fields.
     pub response_headers: Option<HeaderEdits>,
+    /// Header fields that make browsers stricter: `default` or `off`. Fields of a backend take precedence.
+    pub security_headers: Option<SecurityHeaders>,
+    /// Redirects from a file.
+    pub redirects: Option<RedirectList>,
     /// Limits for the request.
     pub limits: Option<RouteLimits>,
     /// Networks whose clients may use the route; empty: all.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema, json_schema};
@@ -10,9 +11,10 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::values::Pattern;
+use super::text_list::TextList;
 
 /// The conditions that can be written.
-const ONE: &str = "write a value, `{ regex: … }`, `{ present: true }` or `{ not: … }`";
+const ONE: &str = "write a value, `{ regex: … }`, `{ file: … }`, `{ present: true }` or `{ not: … }`";
 
 /// A condition on a header field, a query parameter or a cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum ValueMatch {
     Equals(String),
     /// The expression is found in one of its values.
     Regex(Pattern),
+    /// A text of this file is found in one of its values.
+    File(TextList),
     /// Whether it exists.
     Present(bool),
     /// The condition does not hold.
@@ -39,10 +43,35 @@ impl ValueMatch {
             Self::Regex(pattern) => {
                 values.any(|value| std::str::from_utf8(&value).is_ok_and(|text| pattern.regex().is_match(text)))
             }
+            Self::File(list) => values.any(|value| list.finds(&value)),
             Self::Present(present) => values.next().is_some() == *present,
             Self::Not(_) => true,
         };
         found == wanted
+    }
+
+    /// The file, also inside of `not`.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(list) => Some(&list.path),
+            Self::Not(inner) => inner.file(),
+            Self::Equals(_) | Self::Regex(_) | Self::Present(_) => None,
+        }
+    }
+
+    /// The condition with the texts of its file.
+    ///
+    /// # Errors
+    /// The file was not read, or a line is not valid.
+    pub fn loaded(mut self, file: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Result<Self, String> {
+        let mut condition = &mut self;
+        while let Self::Not(inner) = condition {
+            condition = inner;
+        }
+        if let Self::File(list) = condition {
+            list.load(file)?;
+        }
+        Ok(self)
     }
 
     /// The text of an `Equals`, also inside of `not`.
@@ -50,7 +79,7 @@ impl ValueMatch {
         match self {
             Self::Equals(text) => Some(text),
             Self::Not(inner) => inner.text(),
-            Self::Regex(_) | Self::Present(_) => None,
+            Self::Regex(_) | Self::File(_) | Self::Present(_) => None,
         }
     }
 }
@@ -60,6 +89,7 @@ impl fmt::Display for ValueMatch {
         match self {
             Self::Equals(text) => write!(f, "equals `{text}`"),
             Self::Regex(pattern) => write!(f, "matches `{pattern}`"),
+            Self::File(list) => write!(f, "contains a text of `{}`", list.path.display()),
             Self::Present(true) => f.write_str("is present"),
             Self::Present(false) => f.write_str("is absent"),
             Self::Not(inner) => write!(f, "not: {inner}"),
@@ -74,6 +104,10 @@ struct ValueMatchSection {
     /// A regular expression that is searched for in a value (not anchored).
     #[serde(skip_serializing_if = "Option::is_none")]
     regex: Option<Pattern>,
+    /// A file with one text per line. A value must contain one of them, in any case. A change of the file is applied
+    /// without a reload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
     /// `true`: any value. `false`: absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     present: Option<bool>,
@@ -95,9 +129,18 @@ impl<'de> Deserialize<'de> for ValueMatch {
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ValueMatch, A::Error> {
                 match ValueMatchSection::deserialize(MapAccessDeserializer::new(map))? {
-                    ValueMatchSection { regex: Some(regex), present: None, not: None } => Ok(ValueMatch::Regex(regex)),
-                    ValueMatchSection { regex: None, present: Some(is), not: None } => Ok(ValueMatch::Present(is)),
-                    ValueMatchSection { regex: None, present: None, not: Some(not) } => Ok(ValueMatch::Not(not)),
+                    ValueMatchSection { regex: Some(regex), file: None, present: None, not: None } => {
+                        Ok(ValueMatch::Regex(regex))
+                    }
+                    ValueMatchSection { regex: None, file: Some(path), present: None, not: None } => {
+                        Ok(ValueMatch::File(TextList::new(path)))
+                    }
+                    ValueMatchSection { regex: None, file: None, present: Some(is), not: None } => {
+                        Ok(ValueMatch::Present(is))
+                    }
+                    ValueMatchSection { regex: None, file: None, present: None, not: Some(not) } => {
+                        Ok(ValueMatch::Not(not))
+                    }
                     _ => Err(A::Error::custom(format!("not exactly one condition; {ONE}"))),
                 }
             }
@@ -112,6 +155,7 @@ impl Serialize for ValueMatch {
         match self.clone() {
             Self::Equals(text) => return text.serialize(serializer),
             Self::Regex(pattern) => section.regex = Some(pattern),
+            Self::File(list) => section.file = Some(list.path),
             Self::Present(is) => section.present = Some(is),
             Self::Not(inner) => section.not = Some(inner),
         }
@@ -155,7 +199,7 @@ mod tests {
 
     #[test]
     fn exactly_one_condition_is_written() {
-        for yaml in ["{}", "{ regex: a, present: true }", "{ other: a }", "[a]", "1"] {
+        for yaml in ["{}", "{ regex: a, present: true }", "{ regex: a, file: b }", "{ other: a }", "[a]", "1"] {
             assert!(serde_yaml::from_str::<ValueMatch>(yaml).is_err(), "{yaml}");
         }
     }

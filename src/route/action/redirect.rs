@@ -103,7 +103,7 @@ fn push_path(path: &str, location: &mut String) {
 }
 
 /// Percent-encodes the bytes that a URI cannot contain (RFC 3986 section 2). Existing percent-encoding is not changed.
-fn encode(text: &[u8], location: &mut String) {
+pub(super) fn encode(text: &[u8], location: &mut String) {
     percent_encode(text, location, |byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
 }
 
