@@ -180,6 +180,7 @@ pub(super) fn read(
                     of_file.add(Position { line: bad.line, column: 1 }, &place, bad.what, bad.hint);
                     problems.extend(of_file.sorted());
                 }
+            }
             (Some(bytes), Judge::Lines(kind)) => {
                 kind.report(&folder.join(path), bytes, &tree.find(&place).place.to_string(), problems);
             }

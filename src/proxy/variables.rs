@@ -13,6 +13,7 @@ pub(super) fn values<'a>(request: &'a RequestHeader, ctx: &'a RequestCtx) -> Req
         client: ctx.client,
         request_id: ctx.request_id.as_ref().map(|id| id.as_str()),
         route: ctx.route_name(),
+        user: ctx.access.as_ref().and_then(|access| access.identity.as_ref()).map(|identity| &*identity.name),
         tls_version: tls.and_then(|tls| tls.version()),
         tls_sni: tls.and_then(|tls| tls.server_name()),
         time: Some(ctx.started_at),

@@ -74,6 +74,7 @@ fn line(bytes: &[u8], method: &http::Method) -> Vec<u8> {
         attempts: &[],
         passed_over: None,
         limits: &[],
+        user: None,
         fault: None,
         user_agent: Some(bytes),
         referer: None,

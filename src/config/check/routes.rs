@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::super::defaults::PROXYING;
 use super::super::node::DocumentPath;
-use super::super::problem::did_you_mean;
 use super::super::redirect_file::REDIRECT_STATUSES;
 use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, RouteSettings};
 use super::super::values::Period;

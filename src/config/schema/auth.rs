@@ -35,7 +35,7 @@ pub enum AuthSettings {
     /// An authorization server.
     Forward(ForwardAuthSettings),
     /// Tokens.
-    Jwt(JwtAuth),
+    Jwt(Box<JwtAuth>),
 }
 
 /// The mapping of a policy.
@@ -91,7 +91,7 @@ impl TryFrom<AuthSection> for AuthSettings {
             section.basic.map(Self::Basic),
             section.client_certificate.map(Self::ClientCertificate),
             section.forward.map(Self::Forward),
-            section.jwt.map(Self::Jwt),
+            section.jwt.map(|jwt| Self::Jwt(Box::new(jwt))),
         ];
         let mut written = written.into_iter().flatten();
         match (written.next(), written.next()) {
@@ -116,7 +116,7 @@ impl Serialize for AuthSettings {
             Self::Basic(settings) => section.basic = Some(settings),
             Self::ClientCertificate(settings) => section.client_certificate = Some(settings),
             Self::Forward(settings) => section.forward = Some(settings),
-            Self::Jwt(settings) => section.jwt = Some(settings),
+            Self::Jwt(settings) => section.jwt = Some(*settings),
         }
         section.serialize(serializer)
     }

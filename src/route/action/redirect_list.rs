@@ -41,11 +41,11 @@ impl CompiledRedirects {
             String::with_capacity(found.to.len() + rest.len() + query.map_or(0, |query| query.len() + 1));
         location.push_str(front);
         if found.appends_rest {
-            encode(rest, &mut location);
+            encode(rest.as_bytes(), &mut location);
         }
         if let Some(query) = query {
             location.push('?');
-            encode(query, &mut location);
+            encode(query.as_bytes(), &mut location);
         }
         location.push_str(fragment);
         Some((found.line, status, HeaderValue::from_maybe_shared(Bytes::from(location)).ok()?))
