@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::source_tree::rust_files;
 use crate::support::{Client, Config, Origin, Pki, Reply, Store, StoreKind, Weir, eventually, spare};
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "docs/architecture.md",
     "docs/commands.md",
