@@ -36,6 +36,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_AGE: Duration = Duration::from_secs(600);
 const CUT_AFTER: Duration = Duration::from_secs(60);
 
+/// How long a connection without a request stays open at shutdown.
+const LAST_CALL: Duration = Duration::from_millis(200);
+
 /// Time for responses to end at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
@@ -161,7 +164,12 @@ async fn connection(
         // Connection errors are ignored; the client sees them itself.
         _ = served.as_mut() => return,
         // Completes when the sender is dropped.
-        _ = stopped.changed() => {}
+        _ = stopped.changed() => {
+            // A request may be on its way.
+            if timeout(LAST_CALL, served.as_mut()).await.is_ok() {
+                return;
+            }
+        }
         () = sleep(MAX_AGE) => {}
     }
     served.as_mut().graceful_shutdown();

@@ -61,7 +61,7 @@ impl InheritedSockets {
         let mut taken: Vec<_> = listeners.iter().map(|_| None).collect();
         for rule in MatchRule::ALL {
             for (listener, taken) in listeners.iter().zip(&mut taken).filter(|(_, taken)| taken.is_none()) {
-                let wanted = Wanted { name: listener.label().into(), address: listener.address, admin: false };
+                let wanted = Wanted { name: listener.label(), address: listener.address, admin: false };
                 *taken = self.take_tcp(&wanted, rule).and_then(|socket| {
                     let actual = socket.local_addr().ok()?;
                     Some(Bound { configured: listener.address, actual, socket })

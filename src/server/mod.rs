@@ -369,14 +369,26 @@ fn serve_admin(
     let (control, token) = (Arc::clone(api) as Arc<dyn admin::Control>, api.token.clone());
     let socket = admin.socket.copy()?;
     let (stop, stopped) = oneshot::channel::<()>();
+    let (closing, closed) = oneshot::channel::<()>();
     let ended = runtimes.control().spawn(async move {
-        if let Err(error) = admin::serve(admin.socket, control, token, async { drop(stopped.await) }).await {
+        let shutdown = async move {
+            let _ = stopped.await;
+            drop(closing);
+        };
+        if let Err(error) = admin::serve(admin.socket, control, token, shutdown).await {
             tracing::error!(%error, "the admin listener has ended");
         }
     });
     let configured = api.shared.load().document.admin.settings().map(|settings| settings.address.to_string());
     let (configured, removes_file) = (configured.unwrap_or_default(), admin.file.is_some());
-    api.upgrades.set_admin(RunningAdmin { socket, configured, removes_file, stop, ended });
+    api.upgrades.set_admin(RunningAdmin {
+        socket,
+        configured,
+        removes_file,
+        stop: Some(stop),
+        closed: Some(closed),
+        ended,
+    });
     Ok((admin.address, admin.file))
 }
 

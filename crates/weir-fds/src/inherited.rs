@@ -36,7 +36,12 @@ pub fn inherited() -> io::Result<Inherited> {
         return Ok(Inherited::default());
     }
     // Checked as a whole before the first is owned.
-    let sockets: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names()?.collect();
+    let sockets: Vec<(RawFd, String)> = if sd_notify::listen_fds()?.len() == 0 {
+        // The names of another process would not fit.
+        Vec::new()
+    } else {
+        sd_notify::listen_fds_with_names()?.collect()
+    };
     let others = others()?;
     others.iter().try_for_each(|fd| close_on_exec(*fd))?;
     if others.iter().any(|fd| sockets.iter().any(|(socket, _)| socket == fd)) {

@@ -82,6 +82,7 @@ pub(in crate::server) async fn run(api: Arc<AdminApi>, request: UpgradeRequest) 
         Ok((pid, version, channel)) => {
             tracing::info!(pid, version, "upgraded: the new process serves");
             upgrades.handed_over.store(true, Ordering::Relaxed);
+            upgrades.close_admin().await;
             request.answer(Ok(UpgradeReply::Ready { pid, version }));
             Some(NewProcess { pid, channel })
         }
@@ -118,6 +119,16 @@ fn describe(error: &UpgradeError, status: Option<ExitStatus>) -> String {
     }
 }
 
+/// The sockets that pass: those of the listeners, and that of the admin listener.
+fn sockets(api: &AdminApi) -> io::Result<Vec<InheritedSocket>> {
+    let mut sockets = api.listeners.sockets()?;
+    if let Some(admin) = &*api.upgrades.admin.lock() {
+        let handed = Some(Handed { configured: admin.configured.clone(), admin: true });
+        sockets.push(InheritedSocket { name: "admin".to_owned(), handed, fd: admin.socket.try_clone()? });
+    }
+    Ok(sockets)
+}
+
 /// Starts the new process. Returns it with the first message to it.
 async fn start(api: &Arc<AdminApi>, timeout: Duration) -> Result<(Successor, Hello), UpgradeError> {
     let upgrades = &api.upgrades;
@@ -127,7 +138,7 @@ async fn start(api: &Arc<AdminApi>, timeout: Duration) -> Result<(Successor, Hel
         move |source| UpgradeError::Start { path, source }
     };
     tracing::info!(program = %program.path().display(), "upgrade: starting a new process");
-    let sockets = match upgrades.sockets(api) {
+    let sockets = match sockets(api) {
         Ok(sockets) => sockets,
         Err(source) => return Err(failed(source)),
     };

@@ -26,10 +26,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::admin_api::AdminApi;
 use crate::admin::api::UpgradeReply;
 use crate::admin::control::ControlError;
-use crate::listener::{Handed, InheritedSocket};
 use crate::telemetry::Metrics;
 
 pub(super) use handover::{NewProcess, report_until_stopped, run};
@@ -113,7 +111,9 @@ pub(super) struct RunningAdmin {
     /// Whether this process removes the socket's file.
     pub(super) removes_file: bool,
     /// Its drop ends the listener.
-    pub(super) stop: oneshot::Sender<()>,
+    pub(super) stop: Option<oneshot::Sender<()>>,
+    /// Completes when the listener has stopped accepting.
+    pub(super) closed: Option<oneshot::Receiver<()>>,
     pub(super) ended: JoinHandle<()>,
 }
 
@@ -185,6 +185,18 @@ impl Upgrades {
         self.main_tasks.lock().push(task);
     }
 
+    /// Stops accepting admin connections. A client that then connects reaches the new process.
+    async fn close_admin(&self) {
+        let closed = self.admin.lock().as_mut().and_then(|admin| {
+            admin.stop = None;
+            admin.closed.take()
+        });
+        if let Some(closed) = closed {
+            // The sender is dropped, never used.
+            let _ = closed.await;
+        }
+    }
+
     /// Ends all that only one process may do: the admin listener, orders of certificates, following older processes.
     pub(super) async fn leave_to_successor(&self) {
         self.main_tasks.lock().drain(..).for_each(|task| task.abort());
@@ -208,15 +220,5 @@ impl Upgrades {
         } else {
             None
         }
-    }
-
-    /// The sockets that pass: those of the listeners, and that of the admin listener.
-    fn sockets(&self, api: &AdminApi) -> io::Result<Vec<InheritedSocket>> {
-        let mut sockets = api.listeners.sockets()?;
-        if let Some(admin) = &*self.admin.lock() {
-            let handed = Some(Handed { configured: admin.configured.clone(), admin: true });
-            sockets.push(InheritedSocket { name: "admin".to_owned(), handed, fd: admin.socket.try_clone()? });
-        }
-        Ok(sockets)
     }
 }
