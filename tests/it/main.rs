@@ -92,6 +92,7 @@ mod routes;
 mod runtime;
 mod signals;
 mod sticky;
+mod store_outages;
 mod streaming;
 mod targets;
 mod tls;

@@ -7,6 +7,7 @@
 //!   `http2_socket` is a WebSocket over HTTP/2, `frames` sends raw frames.
 //! - Names and certificates: `dns` and `scripted_dns` are DNS servers, `Names` replaces getaddrinfo, `Pebble` is an ACME
 //!   server, `store` is a real Redis or Valkey, `pki` issues certificates, `ways` says who speaks TLS.
+//! - Networks: `fault_proxy` injects one fault at one byte, `delay_proxy` delays the answers of a server.
 //! - Alerts: `promtool` evaluates the rules of `grafana/`.
 //! - Waiting: `wait`, and nothing else, sleeps.
 
@@ -14,6 +15,7 @@ pub mod acme;
 pub mod child;
 pub mod client;
 pub mod config;
+pub mod delay_proxy;
 pub mod dns;
 pub mod echo;
 pub mod fault_proxy;
