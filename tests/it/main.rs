@@ -27,6 +27,7 @@ mod clock;
 mod command_forms;
 mod conformance;
 mod content_coding;
+mod content_coding_memory;
 mod conventions;
 mod credentials;
 mod demo;
