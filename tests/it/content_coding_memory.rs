@@ -12,7 +12,7 @@ use crate::support::http2::run;
 use crate::support::{Client, Config, Origin, Pace, Random, Weir, size};
 
 /// MiB that docs/compress.md documents for a response at the default level of each encoding.
-const DOCUMENTED: [(&str, f64); 3] = [("zstd", 2.0), ("gzip", 0.35), ("br", 1.6)];
+const DOCUMENTED: [(&str, f64); 3] = [("zstd", 2.0), ("gzip", 0.5), ("br", 1.8)];
 
 /// MiB that Weir may have besides the encoders.
 const BESIDES_MIB: f64 = 30.0;
@@ -103,9 +103,13 @@ fn slow_readers_of_compressed_responses_cost_the_documented_memory() {
 #[ignore = "long: 1,000 slow readers of each encoding"]
 fn a_thousand_slow_readers_of_compressed_responses_cost_30_mib_and_the_documented_memory() {
     let (readers, rounds) = (size("WEIR_SOAK_READERS", 1000), size("WEIR_SOAK_ROUNDS", 80));
+    let mut findings = Vec::new();
     for (coding, documented) in DOCUMENTED {
         let (_, peak) = peak_with_slow_readers(coding, readers, rounds);
         let allowed = BESIDES_MIB + readers as f64 * documented;
-        assert!(peak <= allowed, "{coding}: {peak:.1} MiB, {allowed:.1} allowed");
+        if peak > allowed {
+            findings.push(format!("{coding}: {peak:.1} MiB, {allowed:.1} allowed"));
+        }
     }
+    assert!(findings.is_empty(), "{findings:?}");
 }
