@@ -12,13 +12,15 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 TYPES = {"events": "text/event-stream", "lines": "application/x-ndjson", "grpc": "application/grpc", "download": "application/octet-stream",
-         "poll": "application/json"}
+         "poll": "application/json", "llm": "text/event-stream"}
 
 
 def piece(kind, number):
     """The bytes of a piece. Each one ends with a line end, so that a client that reads lines sees it."""
     if kind == "events":
         return b"data: %d\n" % number
+    if kind == "llm":
+        return b'data: {"choices":[{"index":0,"delta":{"content":" word"}}],"n":%d}\n\n' % number
     if kind == "grpc":
         payload = b"%d\n" % number
         return b"\0" + struct.pack(">I", len(payload)) + payload
@@ -34,8 +36,9 @@ def number_of(line):
 class Backend:
     """One port: a kind of streams over one protocol. `sent` has the time of each piece of the stream under way."""
 
-    def __init__(self, kind, http2, context, pieces, interval):
-        self.kind, self.http2, self.context, self.pieces, self.interval = kind, http2, context, pieces, interval
+    def __init__(self, kind, http2, context, options):
+        self.kind, self.http2, self.context, self.pieces, self.interval = kind, http2, context, options.pieces, options.interval / 1000
+        self.silence = options.silence if kind == "llm" else 0
         self.sent, self.polls, self.tasks = {}, 0, set()
 
     async def start(self):
@@ -56,6 +59,7 @@ class Backend:
             self.polls += 1
             yield piece(self.kind, self.polls - 1), self.polls - 1
             return
+        await asyncio.sleep(self.silence)
         for number in range(self.pieces):
             await asyncio.sleep(self.interval)
             yield piece(self.kind, number), number

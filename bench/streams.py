@@ -7,6 +7,10 @@ should add at most 1 ms in the median and 25 ms at worst. On a busy machine the 
 
 events    server-sent events    lines     JSON lines         grpc   a server stream of gRPC: HTTP/2 on both sides
 download  with a length         poll      a response that waits before its header
+llm       server-sent events that begin after a silence, as those of a language model
+
+The kinds of CODED_KINDS are measured with compression too. The client accepts one encoding, and curl decodes each piece as it arrives. A
+proxy that does not support the encoding is left out; "not coded" is a response without it.
 
 nginx runs with `proxy_buffering off`, and HAProxy with `option http-no-delay`. nginx speaks HTTP/1 to backends, and its gRPC module is not
 measured. Run `make bench-streams`.
@@ -29,12 +33,18 @@ from stream_backends import TYPES, Backend, number_of
 CLIENTS = {"h1": "plain", "h1+tls": "tls", "h2c": "h2c", "h2+tls": "tls"}  # the port of the proxy
 BACKENDS = {"http1": (False, False), "http1+tls": (False, True), "h2c": (True, False), "h2+tls": (True, True)}  # HTTP/2, TLS
 CURL = {"h1": ["--http1.1"], "h1+tls": ["--http1.1"], "h2c": ["--http2-prior-knowledge"], "h2+tls": ["--http2"]}
+CODED_KINDS = ("events", "lines", "llm")
+CODED_BACKENDS = ("http1", "h2+tls")
+CODINGS = {"weir": ("zstd", "br", "gzip"), "nginx": ("gzip",), "haproxy": ("gzip",), "caddy": ("zstd", "gzip")}
+CODED = "coded-"  # how the paths with compression begin
+CODED_TYPES = "text/event-stream", "application/x-ndjson"
 DIRECT = dict(zip(CLIENTS, BACKENDS))  # the backend that a client speaks to without a proxy
 ALLOWED = (1, 25)  # ms that Weir may add: median, worst
 
 
 def weir(folder, ports, backends, cert, binary):
-    routes = "\n".join(f"  - {{ name: {name}, match: {{ path_prefix: /{name} }}, upstream: {name} }}" for name in backends)
+    compress = lambda name: f", compress: {{ streams: true, types: [{', '.join(CODED_TYPES)}] }}" if name.startswith(CODED) else ""
+    routes = "\n".join(f"  - {{ name: {name}, match: {{ path_prefix: /{name} }}, upstream: {name}{compress(name)} }}" for name in backends)
     upstreams = ""
     for name, (_, protocol, port) in backends.items():
         http2, tls = BACKENDS[protocol]
@@ -63,7 +73,8 @@ def nginx(folder, ports, backends, cert):
     for name, (_, protocol, port) in backends.items():
         http2, tls = BACKENDS[protocol]
         if not http2:
-            locations += f"location /{name} {{ proxy_pass {'https' if tls else 'http'}://127.0.0.1:{port}; }}\n"
+            gzip = f" gzip on; gzip_proxied any; gzip_min_length 0; gzip_types {' '.join(CODED_TYPES)};" if name.startswith(CODED) else ""
+            locations += f"location /{name} {{ proxy_pass {'https' if tls else 'http'}://127.0.0.1:{port};{gzip} }}\n"
     return contestants.nginx_command(folder, "nginx", f"""
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
     server {{
@@ -79,7 +90,8 @@ def haproxy(folder, ports, backends, cert):
     for name, (_, protocol, port) in backends.items():
         http2, tls = BACKENDS[protocol]
         options = (" ssl verify none" if tls else "") + ((" alpn h2" if tls else " proto h2") if http2 else "")
-        sections += f"backend {name}\n    server a 127.0.0.1:{port}{options}\n"
+        compression = f"    compression algo gzip\n    compression type {' '.join(CODED_TYPES)}\n" if name.startswith(CODED) else ""
+        sections += f"backend {name}\n{compression}    server a 127.0.0.1:{port}{options}\n"
     both = folder / "both.pem"
     both.write_text(cert[0].read_text() + cert[1].read_text())
     path = folder / "haproxy.cfg"
@@ -107,6 +119,7 @@ def caddy(folder, ports, backends, cert):
         http2, tls = BACKENDS[protocol]
         transport = " transport http { tls_insecure_skip_verify".replace("{ ", "{\n") + ("\nversions 2" if http2 else "\nversions 1.1") + "\n}\n"
         proxies += f"reverse_proxy /{name}* {'h2c://' if http2 and not tls else ''}127.0.0.1:{port} {{\n{transport if tls else ''}}}\n"
+    types = "\n".join(f"header Content-Type {kind}*" for kind in CODED_TYPES)
     path = folder / "caddy.conf"
     path.write_text(f"""
 {{
@@ -123,6 +136,12 @@ def caddy(folder, ports, backends, cert):
 }}
 (all) {{
     bind 127.0.0.1
+    encode /{CODED}* zstd gzip {{
+        minimum_length 1
+        match {{
+            {types}
+        }}
+    }}
     {proxies}
 }}
 http://:{ports["plain"]} {{
@@ -149,36 +168,50 @@ def certificate(folder):
     return cert, key
 
 
-async def delays(backend, client, port, path):
-    """The delay of each piece, in ms, as curl sees it. None if the stream does not come whole."""
+async def delays(backend, client, port, path, coding=None):
+    """The delay of each piece, in ms, as curl sees it. A text if the stream does not come whole or not coded."""
     backend.reset()
     scheme = "https" if client.endswith("tls") else "http"
     url = f"{scheme}://127.0.0.1:{port}/{path}"
     more = ["-X", "POST", "-H", f"Content-Type: {TYPES['grpc']}", "-H", "TE: trailers"] if backend.kind == "grpc" else []
-    command = ["curl", "-sSNk", "--max-time", "60", *CURL[client], *more, url]
+    if coding:
+        more = ["--compressed", "-H", f"Accept-Encoding: {coding}", "-w", "%{stderr}%header{content-encoding}"]
+    command = ["curl", "-sNk", "--max-time", "60", *CURL[client], *more, url]
     taken = []
     for _ in range(backend.pieces if backend.kind == "poll" else 1):
-        curl = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        curl = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         async for line in curl.stdout:
             now, number = time.monotonic(), number_of(line)
             if number in backend.sent:
                 taken.append((now - backend.sent[number]) * 1000)
+        told = (await curl.stderr.read()).decode().strip()
         await curl.wait()
-    return taken if len(taken) == backend.pieces else None
+        if coding and told != coding:
+            return "not coded"
+    return taken if len(taken) == backend.pieces else "not whole"
 
 
-def combinations(kinds):
+def combinations(kinds, codings):
+    """All streams that are measured: kind, encoding or None, client, protocol of the backend."""
     for kind in kinds:
-        for client in CLIENTS:
-            for protocol in BACKENDS:
-                if kind != "grpc" or (client.startswith("h2") and protocol.startswith("h2")):
-                    yield kind, client, protocol
+        for coding in [None, *(codings if kind in CODED_KINDS else [])]:
+            for client in CLIENTS:
+                for protocol in CODED_BACKENDS if coding else BACKENDS:
+                    if kind != "grpc" or (client.startswith("h2") and protocol.startswith("h2")):
+                        yield kind, coding, client, protocol
+
+
+def is_supported(name, kind, coding, protocol):
+    """Whether the proxy can carry such a stream."""
+    if name == "nginx" and (BACKENDS[protocol][0] or kind == "grpc"):
+        return False
+    return coding is None or coding in CODINGS.get(name, ())
 
 
 async def measure(options, folder, cert):
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*cert)
-    origins, backends = {}, {}
+    origins, backends, paths = {}, {}, {}
     for kind in options.kinds:
         for number, (protocol, (http2, tls)) in enumerate(BACKENDS.items()):
             context = None
@@ -186,17 +219,18 @@ async def measure(options, folder, cert):
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(*cert)
                 context.set_alpn_protocols(["h2" if http2 else "http/1.1"])
-            origin = await Backend(kind, http2, context, options.pieces, options.interval / 1000).start()
+            origin = await Backend(kind, http2, context, options).start()
             origins[kind, protocol] = origin
-            backends[f"{kind}{number}"] = (kind, protocol, origin.port)
-    paths = {(kind, protocol): name for name, (kind, protocol, _) in backends.items()}
+            for coded in ("", CODED) if kind in CODED_KINDS else ("",):
+                backends[f"{coded}{kind}{number}"] = (kind, protocol, origin.port)
+                paths[kind, protocol, bool(coded)] = f"{coded}{kind}{number}"
     base = {}
     for kind in options.kinds:
         for client, protocol in DIRECT.items():
             if kind == "grpc" and not client.startswith("h2"):
                 continue
             taken = await delays(origins[kind, protocol], client, origins[kind, protocol].port, "")
-            if not taken:
+            if isinstance(taken, str):
                 sys.exit(f"bench: {client}: curl does not get {kind} without a proxy")
             base[kind, client] = statistics.median(taken)
     results = {}
@@ -207,37 +241,44 @@ async def measure(options, folder, cert):
         running = Running(name, options.core, command, folder)
         running.wait_for(ports["tls"])
         try:
-            for kind, client, protocol in combinations(options.kinds):
-                if name == "nginx" and (BACKENDS[protocol][0] or kind == "grpc"):
-                    continue
-                taken = await delays(origins[kind, protocol], client, ports[CLIENTS[client]], paths[kind, protocol])
-                late = [delay - base[kind, client] for delay in taken] if taken else None
-                results[name, kind, client, protocol] = late
+            for kind, coding, client, protocol in combinations(options.kinds, options.codings):
+                if is_supported(name, kind, coding, protocol):
+                    port, path = ports[CLIENTS[client]], paths[kind, protocol, bool(coding)]
+                    taken = await delays(origins[kind, protocol], client, port, path, coding)
+                    late = taken if isinstance(taken, str) else [delay - base[kind, client] for delay in taken]
+                    results[name, kind, coding, client, protocol] = late
         finally:
             running.end()
     return results
 
 
+def cell(late):
+    if late is None or isinstance(late, str):
+        return late or "-"
+    return f"{max(statistics.median(late), 0):.2f} / {max(max(late), 0):.1f}"
+
+
 def table(options, results):
-    cell = lambda late: "-" if late is None else f"{max(statistics.median(late), 0):.2f} / {max(max(late), 0):.1f}"
     print(f"ms added to a piece: median / worst of {options.pieces}. {machine()}\n")
-    print("| stream | client | backend |" + "".join(f" {name} |" for name in options.only))
-    print("|---|---|---|" + "---|" * len(options.only))
-    for kind, client, protocol in combinations(options.kinds):
-        row = [cell(results.get((name, kind, client, protocol))) for name in options.only]
-        print(f"| {kind} | {client} | {protocol} |" + "".join(f" {text} |" for text in row))
+    print("| stream | encoding | client | backend |" + "".join(f" {name} |" for name in options.only))
+    print("|---|---|---|---|" + "---|" * len(options.only))
+    for kind, coding, client, protocol in combinations(options.kinds, options.codings):
+        row = [cell(results.get((name, kind, coding, client, protocol))) for name in options.only]
+        print(f"| {kind} | {coding or '-'} | {client} | {protocol} |" + "".join(f" {text} |" for text in row))
     for name in options.only:
-        every = [late for (proxy, *_), lates in results.items() if proxy == name and lates for late in lates]
-        if every:
-            print(f"\n{name}: median {statistics.median(every):.2f}, worst {max(every):.1f} of {len(every)} pieces", end="")
+        for coded, title in ((False, "without compression"), (True, "with compression")):
+            every = [late for (proxy, _, coding, *_), lates in results.items() if proxy == name and bool(coding) == coded and not isinstance(lates, str)
+                     for late in lates]
+            if every:
+                print(f"\n{name} {title}: median {statistics.median(every):.2f}, worst {max(every):.1f} of {len(every)} pieces", end="")
     print()
 
 
 def over(results):
     """The streams that Weir delays more than it may."""
     for (name, *stream), late in results.items():
-        if name == "weir" and (late is None or statistics.median(late) > ALLOWED[0] or max(late) > ALLOWED[1]):
-            yield " ".join(stream) + (": not whole" if late is None else f": {statistics.median(late):.2f} / {max(late):.1f}")
+        if name == "weir" and (isinstance(late, str) or statistics.median(late) > ALLOWED[0] or max(late) > ALLOWED[1]):
+            yield f"{' '.join(text for text in stream if text)}: {cell(late)}"
 
 
 def main():
@@ -247,6 +288,9 @@ def main():
     parser.add_argument("--kinds", type=lambda text: text.split(","), default=list(TYPES), help="kinds of streams, e.g. events,poll")
     parser.add_argument("--pieces", type=int, default=50, help="pieces of a stream (default: 50)")
     parser.add_argument("--interval", type=float, default=20, help="ms between two pieces (default: 20)")
+    parser.add_argument("--silence", type=float, default=3, help="seconds before the first event of llm (default: 3)")
+    parser.add_argument("--codings", type=lambda text: [coding for coding in text.split(",") if coding], default=list(CODINGS["weir"]),
+                        help="encodings of the streams with compression, e.g. gzip; an empty text: none (default: zstd,br,gzip)")
     parser.add_argument("--core", default="0", help="the core of the proxies (default: 0)")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/dist/weir", help="weir's binary")
     options = parser.parse_args()

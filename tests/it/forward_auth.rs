@@ -12,7 +12,7 @@ use crate::support::{BACKENDS, CLIENTS, Client, Config, Origin, PLAIN, Reply, Ta
 
 /// An authorization server: the cookie `session=good` passes.
 fn server() -> Origin {
-    Origin::start(|request| decide(request))
+    Origin::start(decide)
 }
 
 fn decide(request: &Request) -> Reply {

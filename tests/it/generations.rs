@@ -59,13 +59,6 @@ fn events(weir: &Weir) -> TcpStream {
     open(weir.web(), "", " 200 ")
 }
 
-/// MiB of memory that the process has.
-fn resident(weir: &Weir) -> f64 {
-    let status = weir.kernel_says("status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-}
-
 #[test]
 fn tunnels_and_streams_of_many_generations_keep_no_configuration_in_memory() {
     let origin = Origin::raw(serve);
@@ -76,7 +69,7 @@ fn tunnels_and_streams_of_many_generations_keep_no_configuration_in_memory() {
         tunnels.push(tunnel(&weir));
         streams.push(events(&weir));
         assert!(weir.reload(config(&origin, generation)));
-        memory.push(resident(&weir));
+        memory.push(weir.resident_mib());
     }
     println!("MiB after each reload: {memory:.0?}");
     let (before, after) = (memory[..warm].iter().copied().fold(0.0, f64::max), memory[memory.len() - 1]);

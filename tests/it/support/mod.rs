@@ -8,6 +8,8 @@
 //! - Names and certificates: `dns` and `scripted_dns` are DNS servers, `Names` replaces getaddrinfo, `Pebble` is an ACME
 //!   server, `store` is a real Redis or Valkey, `pki` issues certificates, `ways` says who speaks TLS.
 //! - Tokens: `issuer` signs tokens and publishes its keys.
+//! - Networks: `fault_proxy` injects one fault at one byte, `delay_proxy` delays the answers of a server.
+//! - Content coding: `decoders` reads compressed bodies.
 //! - Alerts: `promtool` evaluates the rules of `grafana/`.
 //! - Waiting: `wait`, and nothing else, sleeps.
 
@@ -15,6 +17,8 @@ pub mod acme;
 pub mod child;
 pub mod client;
 pub mod config;
+pub mod decoders;
+pub mod delay_proxy;
 pub mod dns;
 pub mod echo;
 pub mod fault_proxy;
