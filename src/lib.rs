@@ -5,13 +5,13 @@
 //! ```text
 //! main
 //! cli                  server, admin, demo, config, auth
-//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, rate_limit, upstream, pool, telemetry, background, lifecycle, config, path, clock
+//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, cors, rate_limit, upstream, pool, telemetry, backend, background, lifecycle, secure_file, config, path, clock
 //! admin                upstream, telemetry, backend, background, severity
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
-//! proxy                snapshot, listener, route, message, content_coding, rate_limit, auth, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
-//! snapshot             route, message, rate_limit, auth, upstream, pool, telemetry, config
+//! proxy                snapshot, listener, route, message, content_coding, cors, rate_limit, auth, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
+//! snapshot             route, message, cors, rate_limit, auth, upstream, pool, telemetry, config
 //! listener             tls, message, telemetry, body_gate, fault, proxy_protocol, resource_exhaustion, config
 //! tls                  telemetry, resource_exhaustion, config, secure_file, auth
 //! route                message, config, path
@@ -31,7 +31,7 @@
 //! resource_exhaustion
 //! lifecycle
 //! config               auth, path, severity
-//! auth
+//! auth                 clock
 //! secure_file
 //! severity
 //! clock

@@ -83,5 +83,5 @@ pub use load::{Inspection, ValidatedConfig, inspect, load, load_in_memory, parse
 pub use masked_view::{effective_settings, masked};
 pub use network_set::NetworkSet;
 pub use problem::Problem;
-pub use template::{Template, TemplatePiece, TemplateUse, UnknownVariable, Variable};
 pub use redirect_file::{REDIRECT_STATUSES, RedirectLine, RedirectTable};
+pub use template::{Template, TemplatePiece, TemplateUse, UnknownVariable, Variable};

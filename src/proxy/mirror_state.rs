@@ -44,8 +44,8 @@ impl RequestCopy {
     }
 
     /// Ends the copy.
-    pub(super) fn end(self: Box<Self>, result: MirrorResult) {
-        let Self { mirror, guard, snapshot, .. } = *self;
+    pub(super) fn end(self, result: MirrorResult) {
+        let Self { mirror, guard, snapshot, .. } = self;
         guard.end(result);
         drop(mirror);
         drop(snapshot);

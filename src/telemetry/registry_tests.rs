@@ -124,7 +124,7 @@ fn every_family_has_type_and_help_and_passes_promtool() {
         text.lines().filter_map(|l| l.strip_prefix(what)?.split(' ').next().map(str::to_owned)).collect()
     };
     assert_eq!(of("# HELP "), of("# TYPE "));
-    assert_eq!(of("# HELP weir_").len(), 37, "{text}");
+    assert_eq!(of("# HELP weir_").len(), 40, "{text}");
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = promtool.spawn() else {

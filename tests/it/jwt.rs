@@ -31,10 +31,12 @@ fn with_token(weir: &Weir, token: &str) -> Response {
 #[test]
 fn a_token_passes_and_its_claims_reach_the_backend_instead_of_forged_fields() {
     let (origin, issuer) = (Origin::named("a"), Issuer::start());
-    let weir = weir(&origin, &issuer, "forward_token: false, headers: { x-user: sub, x-roles: realm.roles, x-mail: email }");
+    let weir =
+        weir(&origin, &issuer, "forward_token: false, headers: { x-user: sub, x-roles: realm.roles, x-mail: email }");
     let token = issuer.token(&json!({"realm": {"roles": ["admin", "dev"]}}));
     let forged = [("X-User", "root"), ("X_User", "root"), ("X-Mail", "root@example.org")];
-    let fields = [forged.as_slice(), &[("Authorization", &format!("bearer {token}"))]].concat();
+    let bearer = format!("bearer {token}");
+    let fields = [forged.as_slice(), &[("Authorization", &bearer)]].concat();
     let seen = weir.access_log_of(1).len();
     assert_eq!(get(&weir, "/", &fields).status, 200);
     let sent = origin.last_request();

@@ -15,8 +15,8 @@ use super::fetch::FetchedSet;
 use super::key_location::KeySource;
 use super::test_issuer::{NOW, SigningKey, claims, document, verifier, with};
 use super::{
-    ClaimFields, FetchError, FetchedKeys, JwtAlgorithm, JwtFailure, JwtPolicy, KeyLocation, KeySet, KeyStore, TokenRefusal,
-    TokenKeys, TokenSource,
+    ClaimFields, FetchError, FetchedKeys, JwtAlgorithm, JwtFailure, JwtPolicy, KeyLocation, KeySet, KeyStore,
+    TokenKeys, TokenRefusal, TokenSource,
 };
 
 /// An HTTP server with a response for each path.
