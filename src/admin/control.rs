@@ -6,6 +6,7 @@ use axum::extract::State;
 
 use crate::telemetry::Metrics;
 
+use super::activity::Activity;
 use super::api::{BackendReply, ReloadReply, StatusReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
@@ -18,6 +19,9 @@ pub(super) type SharedControl = State<Arc<dyn Control>>;
 pub trait Control: Send + Sync + 'static {
     /// The status of the process.
     fn status(&self) -> StatusReply;
+
+    /// The counters of routes and backends, the latest reloads and the latest failed requests.
+    fn activity(&self) -> Activity;
 
     /// The rate limits, with the keys that have the largest debt.
     fn limits(&self) -> LimitsReply;

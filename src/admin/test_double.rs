@@ -10,6 +10,7 @@ use crate::backend::labels::BackendCondition;
 use crate::telemetry::Metrics;
 use crate::upstream::admin_override::BackendOverride;
 
+use super::activity::Activity;
 use super::api::{BackendReply, ProblemReply, ReloadReply, StatusReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
@@ -41,6 +42,11 @@ impl Control for TestDouble {
         self.note("status");
         drop(self.hold_status.lock());
         StatusReply { pid: 7, version: "9.9.9".into(), generation: 3, ready: true, ..StatusReply::default() }
+    }
+
+    fn activity(&self) -> Activity {
+        self.note("activity");
+        Activity::default()
     }
 
     fn limits(&self) -> LimitsReply {

@@ -7,6 +7,7 @@ use super::api_values::{balance, shown};
 use super::logs::BothLogs;
 use super::rate_limit_status;
 use crate::acme;
+use crate::admin::activity::Activity;
 use crate::admin::api::{self, ReloadReply, StatusReply};
 use crate::admin::api_explain::{Explanation, Question};
 use crate::admin::api_limits::LimitsReply;
@@ -55,6 +56,11 @@ impl Control for AdminApi {
             acme: self.acme.status().into_iter().map(ordered).collect(),
             upstreams: snapshot.upstreams.values().map(|each| upstream(each, &self.metrics)).collect(),
         }
+    }
+
+    fn activity(&self) -> Activity {
+        let reloads = self.reloader.recent().iter().cloned().map(last_reload).collect();
+        Activity { reloads, ..super::activity::activity(&self.shared.load(), &self.metrics) }
     }
 
     fn limits(&self) -> LimitsReply {

@@ -21,6 +21,7 @@ pub mod access_log;
 pub mod access_meters;
 pub mod acme;
 pub mod coding_meters;
+pub mod failed_requests;
 pub mod grpc_status;
 pub mod limit_meters;
 pub mod meters;

@@ -45,6 +45,9 @@ impl Recorder {
         if let Some(status) = record.grpc_status.filter(|_| record.status < 500) {
             route.record_grpc(status);
         }
+        if record.fault.is_some() {
+            self.metrics.failed_requests().record(record);
+        }
         if self.log.is_on() {
             // The thread-local buffer is gone if a context is dropped while its thread ends. A temporary buffer is used
             // then.
