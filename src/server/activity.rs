@@ -10,7 +10,8 @@ use crate::admin::api;
 use crate::backend::BackendState;
 use crate::backend::labels::AdminState;
 use crate::clock;
-use crate::config::schema::Route;
+use crate::config::schema::RouteSettings;
+use crate::config::values::Name;
 use crate::fault::Fault;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -41,10 +42,10 @@ fn route(name: &str, metrics: &Metrics) -> RouteActivity {
     }
 }
 
-fn upstream(upstream: &Arc<Upstream>, routes: &[Route], metrics: &Metrics) -> UpstreamActivity {
+fn upstream(upstream: &Arc<Upstream>, routes: &[RouteSettings], metrics: &Metrics) -> UpstreamActivity {
     let now_ms = clock::now_ms();
     let name = upstream.name();
-    let left = routes.iter().filter(|route| route.upstream_names().any(|each| *each.as_str() == **name)).map(|route| {
+    let left = routes.iter().filter(|route| targets(route).any(|each| *each.as_str() == **name)).map(|route| {
         let retry = &route.retry;
         upstream.budget().left(retry.budget.fraction(), retry.floor, now_ms)
     });
@@ -55,6 +56,12 @@ fn upstream(upstream: &Arc<Upstream>, routes: &[Route], metrics: &Metrics) -> Up
         retries_left: left.min(),
         backends: upstream.backends().iter().map(|each| backend(upstream, each, now_ms)).collect(),
     }
+}
+
+/// The upstreams to which a route forwards.
+fn targets(route: &RouteSettings) -> impl Iterator<Item = &Name> {
+    let split = route.split.iter().flatten().map(|target| &target.upstream);
+    route.upstream.iter().chain(split)
 }
 
 fn backend(upstream: &Upstream, backend: &Backend, now_ms: u64) -> BackendActivity {

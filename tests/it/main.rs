@@ -91,6 +91,8 @@ mod route_defaults;
 mod routes;
 mod runtime;
 mod signals;
+mod status_page;
+mod status_page_browser;
 mod sticky;
 mod streaming;
 mod targets;
