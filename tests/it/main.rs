@@ -7,6 +7,7 @@ mod support;
 mod aborted_clients;
 mod aborts;
 mod access_policies;
+mod access_log_formats;
 mod accurate_states;
 mod acme;
 mod addresses;
