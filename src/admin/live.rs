@@ -34,7 +34,7 @@ const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_STATE_AGE: Duration = Duration::from_millis(800);
 
 /// The source of the live page.
-pub(super) struct Live {
+pub(super) struct LivePage {
     control: Arc<dyn Control>,
     guard: AuthLayer,
     history: Mutex<History>,
@@ -50,7 +50,7 @@ struct PageState {
     limits: LimitsReply,
 }
 
-impl Live {
+impl LivePage {
     pub(super) fn new(control: Arc<dyn Control>, guard: AuthLayer) -> Self {
         let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
         Self { control, guard, history: Mutex::default(), state: Mutex::default(), viewers, started: Instant::now() }
@@ -110,7 +110,7 @@ impl Live {
 
 /// `GET /live`: the changes of a view as events.
 pub(super) async fn events(
-    State(live): State<Arc<Live>>,
+    State(live): State<Arc<LivePage>>,
     Query(query): Query<ViewQuery>,
     headers: HeaderMap,
 ) -> Response {
@@ -127,7 +127,7 @@ pub(super) async fn events(
 
 /// One open page.
 struct Viewer {
-    live: Arc<Live>,
+    live: Arc<LivePage>,
     query: ViewQuery,
     headers: HeaderMap,
     /// The parts that the page has. `None` before the first event.
@@ -168,7 +168,7 @@ struct Update {
     event: Option<Event>,
 }
 
-impl Live {
+impl LivePage {
     fn update(&self, query: ViewQuery, sent: Option<Vec<Part>>) -> Update {
         self.render_state(&self.recent(), query, |page| {
             let parts = page_markup::parts(page, TimeStyle::Absolute);

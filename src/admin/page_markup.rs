@@ -12,7 +12,7 @@ use super::limits_table;
 use super::page_model::{PageModel, RouteRow, SortKey, ViewQuery};
 use super::sparkline::sparkline;
 use super::upstream_markup::{self, figures};
-use super::verdict::{SOON_DAYS, Verdict};
+use super::verdict::{SOON_DAYS, TroubleList};
 
 /// How a time is written. The script of the page replaces it by the age in both cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub(super) fn label(class: &str, word: &str) -> Markup {
     html! { span class={ "state " (class) } { (word) } }
 }
 
-fn verdict(verdict: &Verdict, style: TimeStyle) -> Markup {
+fn verdict(verdict: &TroubleList, style: TimeStyle) -> Markup {
     let bad = !verdict.troubles.is_empty();
     html! {
         div #verdict .verdict .bad[bad] role="status" {

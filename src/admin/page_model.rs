@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::activity::{Activity, BackendActivity, UpstreamActivity};
 use super::api::{BackendCondition, BackendReply, StatusReply, UpstreamReply};
 use super::history::{History, MinuteSummary, SampleRing};
-use super::verdict::{self, Verdict};
+use super::verdict::{self, TroubleList};
 
 /// Rows of a page.
 pub(super) const PAGE_ROWS: usize = 200;
@@ -59,7 +59,7 @@ pub(super) struct PageModel<'a> {
     pub(super) status: &'a StatusReply,
     pub(super) activity: &'a Activity,
     pub(super) query: ViewQuery,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: TroubleList,
     /// The upstreams with the backends of this view.
     pub(super) upstreams: Vec<UpstreamRows<'a>>,
     pub(super) routes: Vec<RouteRow<'a>>,
@@ -194,7 +194,8 @@ fn matches(upstream: &str, row: &BackendRow<'_>, filter: &str, trouble: bool) ->
 }
 
 fn sort(rows: &mut [BackendRow<'_>], by: SortKey) {
-    let minute = |row: &BackendRow<'_>, value: fn(MinuteSummary) -> Option<f64>| row.minute.and_then(value).unwrap_or(-1.0);
+    let minute =
+        |row: &BackendRow<'_>, value: fn(MinuteSummary) -> Option<f64>| row.minute.and_then(value).unwrap_or(-1.0);
     let descend = |rows: &mut [BackendRow<'_>], value: fn(MinuteSummary) -> Option<f64>| {
         rows.sort_by(|a, b| minute(b, value).total_cmp(&minute(a, value)));
     };

@@ -148,8 +148,7 @@ fn no_name_or_reason_becomes_html() {
     status.upstreams[0].name = evil.into();
     let discovery = DiscoveryReply { source: evil.into(), last_success: None, error: Some(evil.into()), failures: 1 };
     status.upstreams[0].discovery = Some(discovery);
-    status.listeners =
-        vec![ListenerReply { name: evil.into(), address: evil.into(), bound: true, connections: 3 }];
+    status.listeners = vec![ListenerReply { name: evil.into(), address: evil.into(), bound: true, connections: 3 }];
     let notes = vec![StateNote { text: evil.into(), time: None }];
     let each = BackendActivity { notes, ..BackendActivity::default() };
     let upstream = UpstreamActivity { name: evil.into(), backends: vec![each], ..UpstreamActivity::default() };

@@ -31,7 +31,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// All routes, with the authorization middleware.
-pub(super) fn router(control: Arc<dyn Control>, live: Arc<Live>, guard: AuthLayer) -> Router {
+pub(super) fn router(control: Arc<dyn Control>, live: Arc<LivePage>, guard: AuthLayer) -> Router {
     let sessions = Router::new()
         .route(login::LOGIN, get(login::form).post(login::log_in))
         .route(login::LOGOUT, post(login::log_out))

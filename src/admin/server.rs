@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::caller::AuthLayer;
 use super::control::Control;
-use super::live::Live;
+use super::live::LivePage;
 use super::login::PeerAddr;
 use super::router::router;
 use super::token::AdminToken;
@@ -103,7 +103,7 @@ pub async fn serve(
     let (listener, address) = socket.listen()?;
     let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
     let guard = AuthLayer::new(token, loopback, address.map_or(0, |address| address.port()));
-    let live = Arc::new(Live::new(Arc::clone(&control), guard.clone()));
+    let live = Arc::new(LivePage::new(Arc::clone(&control), guard.clone()));
     let sampling = tokio::spawn(Arc::clone(&live).sample());
     let app = router(control, live, guard);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));

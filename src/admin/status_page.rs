@@ -15,7 +15,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::caller::Caller;
-use super::live::Live;
+use super::live::LivePage;
 use super::login::LOGOUT;
 use super::page_markup::{self, TimeStyle};
 use super::page_model::ViewQuery;
@@ -38,7 +38,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// `GET /`.
 pub(super) async fn show(
-    State(live): State<Arc<Live>>,
+    State(live): State<Arc<LivePage>>,
     Extension(caller): Extension<Caller>,
     Query(query): Query<ViewQuery>,
 ) -> Response {

@@ -11,8 +11,20 @@ use super::sparkline::{figure, share, sparkline};
 use super::verdict::anchor;
 
 const HEADS: [&str; 14] = [
-    "backend", "state", "reason", "share", "in flight", "weight", "req/s", "errors", "p50 ms", "p90 ms", "p99 ms",
-    "15 min", "errors / min", "retries",
+    "backend",
+    "state",
+    "reason",
+    "share",
+    "in flight",
+    "weight",
+    "req/s",
+    "errors",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "15 min",
+    "errors / min",
+    "retries",
 ];
 
 /// An upstream with its table.

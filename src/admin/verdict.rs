@@ -12,7 +12,7 @@ const MAX_TROUBLES: usize = 20;
 
 /// Whether all is well.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Verdict {
+pub(super) struct TroubleList {
     /// The most important first.
     pub(super) troubles: Vec<Trouble>,
     /// Troubles that are not in the list.
@@ -33,13 +33,13 @@ pub(super) struct Trouble {
 }
 
 /// The troubles of the process.
-pub(super) fn of(status: &StatusReply, upstreams: &[UpstreamRows<'_>]) -> Verdict {
+pub(super) fn of(status: &StatusReply, upstreams: &[UpstreamRows<'_>]) -> TroubleList {
     let mut troubles = of_process(status);
     upstreams.iter().for_each(|upstream| of_upstream(upstream, &mut troubles));
     of_certificates(status, &mut troubles);
     let more = troubles.len().saturating_sub(MAX_TROUBLES);
     troubles.truncate(MAX_TROUBLES);
-    Verdict { troubles, more }
+    TroubleList { troubles, more }
 }
 
 fn of_process(status: &StatusReply) -> Vec<Trouble> {

@@ -25,7 +25,8 @@ impl LastCheck {
     pub fn record(&self, failure: Option<&str>, took: Duration, at_ms: u64) {
         let mut last = self.0.lock();
         let before = last.take().and_then(|answer| answer.failure);
-        let failure = failure.map(|reason| before.filter(|before| **before == *reason).unwrap_or_else(|| reason.into()));
+        let failure =
+            failure.map(|reason| before.filter(|before| **before == *reason).unwrap_or_else(|| reason.into()));
         *last = Some(CheckAnswer { at_ms, took, failure });
     }
 

@@ -95,10 +95,10 @@ fn notes(upstream: &Upstream, backend: &Backend, now_ms: u64) -> Vec<StateNote> 
             None => StateNote { text: "its trial request is in flight".to_owned(), time: None },
         });
     }
-    notes.extend(slow_start(upstream, backend, now_ms).map(|end| StateNote {
-        text: "slow start, full weight".to_owned(),
-        time: at(end),
-    }));
+    notes.extend(
+        slow_start(upstream, backend, now_ms)
+            .map(|end| StateNote { text: "slow start, full weight".to_owned(), time: at(end) }),
+    );
     notes.extend(last_check(state).map(|(text, ms)| StateNote { text, time: at(ms) }));
     notes
 }

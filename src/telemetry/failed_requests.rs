@@ -129,7 +129,10 @@ mod tests {
         (0..1_000).for_each(|ms| requests.record(&failed(ms, Some(Fault::Connect))));
         let recent = requests.recent();
         assert_eq!(recent.len(), MAX_FAILED_REQUESTS);
-        assert_eq!((&*recent[0].path, recent[0].request_id.as_str(), recent[0].fault), ("/pay", "id-1", Fault::Connect));
+        assert_eq!(
+            (&*recent[0].path, recent[0].request_id.as_str(), recent[0].fault),
+            ("/pay", "id-1", Fault::Connect)
+        );
         assert_eq!(recent[0].started, UNIX_EPOCH + Duration::from_millis(999));
     }
 

@@ -120,7 +120,8 @@ impl RouteMeters {
 
     /// Number of requests that ended, and of those with a status of 500 or more.
     pub fn totals(&self) -> (u64, u64) {
-        self.requests().fold((0, 0), |(all, errors), (_, status, n)| (all + n, errors + if status >= 500 { n } else { 0 }))
+        self.requests()
+            .fold((0, 0), |(all, errors), (_, status, n)| (all + n, errors + if status >= 500 { n } else { 0 }))
     }
 
     /// The number of requests in each bucket of the duration histogram.

@@ -3,10 +3,11 @@
 use crate::support::{Client, Config, Origin, Reply, Weir, eventually};
 
 fn config(origin: &Origin) -> Config {
-    Config::to(origin)
-        .route("all", "upstream: up")
-        .route("broken", "match: { path: /broken }, upstream: dead")
-        .backend("dead.d", "127.0.0.1:1", "")
+    Config::to(origin).route("all", "upstream: up").route("broken", "match: { path: /broken }, upstream: dead").backend(
+        "dead.d",
+        "127.0.0.1:1",
+        "",
+    )
 }
 
 fn lines(weir: &Weir, count: usize) -> Vec<String> {

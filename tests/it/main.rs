@@ -6,8 +6,8 @@ mod support;
 
 mod aborted_clients;
 mod aborts;
-mod access_policies;
 mod access_log_formats;
+mod access_policies;
 mod accurate_states;
 mod acme;
 mod addresses;

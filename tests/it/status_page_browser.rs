@@ -13,7 +13,8 @@ use crate::support::{Config, Origin, Reply, Weir};
 fn browser() -> Option<(PathBuf, PathBuf)> {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/browser/node_modules");
     let chromium = PathBuf::from("/usr/bin/chromium");
-    let is_complete = chromium.exists() && modules.join("axe-core").exists() && modules.join("playwright-core").exists();
+    let is_complete =
+        chromium.exists() && modules.join("axe-core").exists() && modules.join("playwright-core").exists();
     is_complete.then_some((chromium, modules))
 }
 
