@@ -16,7 +16,7 @@ use super::backends;
 use super::caller::AuthLayer;
 use super::control::{Control, SharedControl};
 use super::explain_endpoint;
-use super::live::{self, Live};
+use super::live::{self, LivePage};
 use super::login;
 use super::metrics_endpoint;
 use super::respond::{failed, off_thread, refuse};
