@@ -7,8 +7,8 @@
 //! - `control`: the interface to the running process.
 //! - `router`: routes and handlers. `backends`, `explain_endpoint`, `metrics_endpoint` and `status_page` are single
 //!   endpoints.
-//! - `status_page`: the HTML page. `history` has its ring buffers, `page_model` and `verdict` its content, `page_markup`,
-//!   `upstream_markup` and `sparkline` its HTML. `live` sends the changes to viewers.
+//! - `status_page`: the HTML page. `history` has its ring buffers, `page_model`, `page_rows` and `verdict` its content,
+//!   `page_markup`, `page_elements`, `upstream_markup` and `sparkline` its HTML. `live` sends the changes to viewers.
 //! - `server`: connections.
 //! - `auth`: authorization. `caller` identifies the client, `token` has the credentials, `login` the form, `attempts`
 //!   its rate limit, `origin` the check of Origin.
@@ -23,8 +23,10 @@ mod live;
 mod login;
 mod metrics_endpoint;
 mod origin;
+mod page_elements;
 mod page_markup;
 mod page_model;
+mod page_rows;
 mod respond;
 mod router;
 mod server;

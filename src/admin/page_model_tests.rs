@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::super::activity::{RouteActivity, StateNote, Totals};
-use super::super::api::{DiscoveryReply, LastError, LastReloadReply, ListenerReply, ProblemReply};
+use super::super::activity::{BackendActivity, RouteActivity, StateNote, Totals, UpstreamActivity};
+use super::super::api::{
+    BackendCondition, BackendReply, DiscoveryReply, LastError, LastReloadReply, ListenerReply, ProblemReply,
+    UpstreamReply,
+};
 use super::super::api_limits::LimitsReply;
-use super::super::page_markup::{self, TimeStyle};
+use super::super::page_elements::TimeStyle;
+use super::super::page_markup;
 use super::*;
 use crate::instruments::LATENCY_BUCKETS;
 

@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 use super::caller::Caller;
 use super::live::LivePage;
 use super::login::LOGOUT;
-use super::page_markup::{self, TimeStyle};
+use super::page_elements::TimeStyle;
+use super::page_markup;
 use super::page_model::ViewQuery;
 use super::respond::off_thread;
 

@@ -5,8 +5,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::api::{BackendReply, DiscoveryReply, LastError};
 use super::history::MinuteSummary;
-use super::page_markup::{Part, TimeStyle, label, when};
-use super::page_model::{BackendRow, UpstreamRows};
+use super::page_elements::{Part, TimeStyle, label, when};
+use super::page_rows::{BackendRow, UpstreamRows};
 use super::sparkline::{figure, share, sparkline};
 use super::verdict::anchor;
 

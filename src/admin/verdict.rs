@@ -1,7 +1,7 @@
 //! The first line of the status page: whether all is well, and if not, what is wrong, since when and why. Pure.
 
 use super::api::{BackendCondition, StatusReply};
-use super::page_model::{MAX_ERROR_RATIO, UpstreamRows};
+use super::page_rows::{MAX_ERROR_RATIO, UpstreamRows};
 
 /// Days before the expiry at which a certificate is in trouble. A certificate of 90 days is normally renewed 30 days
 /// before.
