@@ -63,8 +63,10 @@ fn document(main: Markup, caller: Caller) -> Markup {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                header { h1 { "Weir on " (host) } }
-                p #link .dim role="status" { "Reload the page to see changes." }
+                header {
+                    h1 { "Weir on " (host) }
+                    p #link .dim role="status" { "Reload the page to see changes." }
+                }
                 (main)
                 footer {
                     p.dim {

@@ -9,7 +9,7 @@ const axe = require(`${modules}/axe-core`).source;
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] });
   const seen = { requests: [], errors: [], violations: [], shown: false };
   for (const colorScheme of ['light', 'dark']) {
-    for (const viewport of [{ width: 390, height: 800 }, { width: 1400, height: 900 }]) {
+    for (const viewport of [{ width: 1400, height: 900 }, { width: 390, height: 800 }]) {
       const context = await browser.newContext({ colorScheme, viewport, bypassCSP: false });
       const page = await context.newPage();
       page.on('request', (request) => seen.requests.push(request.url()));
