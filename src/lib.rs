@@ -6,7 +6,7 @@
 //! main
 //! cli                  server, admin, demo, config, auth
 //! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, rate_limit, upstream, pool, telemetry, background, lifecycle, config, path, clock
-//! admin                upstream, telemetry, backend, background, severity
+//! admin                upstream, telemetry, backend, instruments, background, severity
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
