@@ -145,6 +145,7 @@ need-servers:
 	@$(NEED) curl=curl dnsmasq=dnsmasq-base htpasswd=apache2-utils pebble=pebble promtool=prometheus redis-server=redis-server python3=python3 zstd=zstd
 	@scripts/valkey.sh
 	@scripts/brotli.sh
+	@scripts/browser.sh
 
 need-load:
 	@$(NEED) python3=python3 nginx=nginx wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux

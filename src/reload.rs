@@ -33,6 +33,9 @@ const IN_TWO_STEPS: &str =
 /// How long the log may take to write the result before the reload is counted.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Number of reloads that are remembered.
+const MAX_RECENT_RELOADS: usize = 10;
+
 /// The result of a reload.
 #[derive(Debug, Clone)]
 pub enum ReloadOutcome {
@@ -87,7 +90,7 @@ pub struct Reloader<F> {
     started_with: Arc<Document>,
     logs: Box<dyn Logs>,
     token: TakeToken,
-    last: ArcSwap<Option<LastReload>>,
+    recent: ArcSwap<Vec<LastReload>>,
     one_at_a_time: Mutex<()>,
     backends: Mutex<BackendFiles>,
 }
@@ -135,7 +138,7 @@ impl<F: HttpService> Reloader<F> {
             started_with,
             logs: parts.logs,
             token: parts.token,
-            last: ArcSwap::from_pointee(None),
+            recent: ArcSwap::default(),
             one_at_a_time: Mutex::new(()),
             backends: Mutex::default(),
         };
@@ -220,7 +223,12 @@ impl<F: HttpService> Reloader<F> {
 
     /// The last reload; `None` if there was none.
     pub fn last(&self) -> Option<LastReload> {
-        (**self.last.load()).clone()
+        self.recent.load().first().cloned()
+    }
+
+    /// The latest reloads, newest first.
+    pub fn recent(&self) -> Arc<Vec<LastReload>> {
+        self.recent.load_full()
     }
 
     /// Steps that can fail come first. Among them, those that write files come last.
@@ -293,7 +301,11 @@ impl<F: HttpService> Reloader<F> {
     /// The counters are updated last: a reader that sees the new count also finds the log lines.
     fn note(&self, result: &ReloadOutcome) {
         let at = SystemTime::now();
-        self.last.store(Arc::new(Some(LastReload { at, result: result.clone() })));
+        // `one_at_a_time` is locked, so no other reload replaces the list meanwhile.
+        let before = self.recent.load();
+        let earlier = before.iter().take(MAX_RECENT_RELOADS - 1).cloned();
+        let recent = std::iter::once(LastReload { at, result: result.clone() }).chain(earlier).collect();
+        self.recent.store(Arc::new(recent));
         match result {
             ReloadOutcome::Applied { generation, changes, fixed, warnings } => {
                 tracing::info!(generation, changes = changes.len(), "configuration reloaded");

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::telemetry::Metrics;
 
+use super::activity::Activity;
 use super::api::{BackendReply, MaintenanceReply, ReloadReply, SplitReply, StatusReply, UpgradeReply};
 use super::api_explain::{Explanation, Question};
 use super::api_limits::LimitsReply;
@@ -21,6 +22,9 @@ pub(super) type SharedControl = State<Arc<dyn Control>>;
 pub trait Control: Send + Sync + 'static {
     /// The status of the process.
     fn status(&self) -> StatusReply;
+
+    /// The counters of routes and backends, the latest reloads and the latest failed requests.
+    fn activity(&self) -> Activity;
 
     /// The rate limits, with the keys that have the largest debt.
     fn limits(&self) -> LimitsReply;

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::response::{Html, IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Router, middleware};
+use axum::{Router, middleware};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::api::{ReloadReply, UpgradeOrder, UpgradeReply};
 use super::auth;
 use super::backends;
-use super::caller::{AuthLayer, Caller};
+use super::caller::AuthLayer;
 use super::control::{Control, ControlError, SharedControl};
 use super::explain_endpoint;
+use super::live::{self, LivePage};
 use super::login;
 use super::maintenance;
 use super::metrics_endpoint;
@@ -31,20 +32,15 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The Content-Security-Policy of the status page: inline style, and a form to log out. Framing is forbidden.
-const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-);
-
 /// All routes, with the authorization middleware.
-pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
+pub(super) fn router(control: Arc<dyn Control>, live: Arc<LivePage>, guard: AuthLayer) -> Router {
     let sessions = Router::new()
         .route(login::LOGIN, get(login::form).post(login::log_in))
         .route(login::LOGOUT, post(login::log_out))
         .layer(DefaultBodyLimit::max(login::MAX_FORM_BYTES))
         .with_state(guard.clone());
+    let pages = Router::new().route("/", get(status_page::show)).route("/live", get(live::events)).with_state(live);
     Router::new()
-        .route("/", get(status_page))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
@@ -60,6 +56,7 @@ pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
         .route("/api/v1/routes/{route}/split", get(split_endpoint::show).put(split_endpoint::change))
         .with_state(control)
         .merge(sessions)
+        .merge(pages)
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page"))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .layer(middleware::from_fn_with_state(guard, auth::check))
@@ -71,11 +68,6 @@ async fn harden(mut response: Response) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-async fn status_page(State(control): SharedControl, Extension(caller): Extension<Caller>) -> Response {
-    let page = move || Html(status_page::render(&control.status(), &control.limits(), caller));
-    off_thread(move || ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], page()).into_response()).await
 }
 
 async fn status(State(control): SharedControl) -> Response {

@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::caller::AuthLayer;
 use super::control::Control;
+use super::live::LivePage;
 use super::login::PeerAddr;
 use super::router::router;
 use super::token::AdminToken;
@@ -117,13 +118,16 @@ pub async fn serve(
     let (listener, address) = socket.listen()?;
     let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
     let guard = AuthLayer::new(token, loopback, address.map_or(0, |address| address.port()));
-    let app = router(control, guard);
+    let live = Arc::new(LivePage::new(Arc::clone(&control), guard.clone()));
+    let sampling = tokio::spawn(Arc::clone(&live).sample());
+    let app = router(control, live, guard);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (stop, stopped) = watch::channel(());
     tokio::select! {
         () = shutdown => {}
         () = accept(&listener, &permits, &app, &stopped) => {}
     }
+    sampling.abort();
     drop(listener);
     drop(stop);
     // All permits are available when all connections have ended.

@@ -12,6 +12,7 @@ use crate::backend::labels::BackendCondition;
 use crate::telemetry::Metrics;
 use crate::upstream::admin_override::BackendOverride;
 
+use super::activity::Activity;
 use super::api::{
     BackendReply, MaintenanceReply, ProblemReply, ReloadReply, SplitReply, SplitTargetReply, StatusReply, UpgradeReply,
 };
@@ -45,6 +46,11 @@ impl Control for TestDouble {
         self.note("status");
         drop(self.hold_status.lock());
         StatusReply { pid: 7, version: "9.9.9".into(), generation: 3, ready: true, ..StatusReply::default() }
+    }
+
+    fn activity(&self) -> Activity {
+        self.note("activity");
+        Activity::default()
     }
 
     fn limits(&self) -> LimitsReply {

@@ -7,6 +7,7 @@ pub mod error_cause;
 pub mod failure_log;
 mod in_flight;
 pub mod labels;
+pub mod last_check;
 pub mod load_estimate;
 pub mod meters;
 pub mod recent_errors;

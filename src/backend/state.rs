@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use crate::backend::error_cause::ErrorCause;
 use crate::backend::failure_log::FailureLog;
+use crate::backend::last_check::LastCheck;
 use crate::backend::load_estimate::LoadEstimate;
 use crate::backend::meters::BackendMeters;
 use crate::backend::recent_errors::RecentErrors;
+use crate::instruments::LatencyCounts;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
 
@@ -55,6 +57,9 @@ pub struct BackendState {
     member: AtomicBool,
     ejected: AtomicBool,
     ejected_why: ArcSwap<String>,
+    /// Time from which the trial of an ejection is allowed; 0: no ejection, or the trial is in progress.
+    trial_due_ms: AtomicU64,
+    last_check: LastCheck,
     /// Time of the last failed attempt; 0: none, or a response below 500 arrived since.
     failed_ms: AtomicU64,
     since_ms: AtomicU64,
@@ -86,6 +91,8 @@ impl BackendState {
             member: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
             ejected_why: ArcSwap::default(),
+            trial_due_ms: AtomicU64::new(0),
+            last_check: LastCheck::default(),
             failed_ms: AtomicU64::new(0),
             since_ms: AtomicU64::new(0),
             reason: ArcSwap::default(),
@@ -194,6 +201,21 @@ impl BackendState {
         self.changed(before, now_ms);
     }
 
+    /// Time from which the trial of its ejection is allowed. `None`: it is not ejected, or the trial is in progress.
+    pub fn trial_due_ms(&self) -> Option<u64> {
+        Some(self.trial_due_ms.load(Ordering::Relaxed)).filter(|due| *due != 0)
+    }
+
+    /// Sets the time of the trial.
+    pub fn set_trial_due(&self, due_ms: Option<u64>) {
+        self.trial_due_ms.store(due_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The last health check.
+    pub fn last_check(&self) -> &LastCheck {
+        &self.last_check
+    }
+
     /// Records an attempt that failed after bytes of the request may have been sent: no complete response arrived.
     pub fn set_failed(&self, now_ms: u64) {
         self.failed_ms.store(now_ms, Ordering::Relaxed);
@@ -280,6 +302,22 @@ impl BackendState {
     /// Number of attempts that ended, of all outcomes.
     pub fn attempts(&self) -> u64 {
         self.meters.attempts.iter().map(crate::instruments::Counter::get).sum()
+    }
+
+    /// Number of errors so far: failed attempts and responses that count as errors.
+    pub fn error_count(&self) -> u64 {
+        self.meters.errors.iter().map(crate::instruments::Counter::get).sum()
+    }
+
+    /// Number of attempts so far that were followed by a retry.
+    pub fn retry_count(&self) -> u64 {
+        let by_fault: u64 = self.meters.retries_by_fault.iter().map(crate::instruments::Counter::get).sum();
+        by_fault + self.meters.retries_by_status.seen().map(|(_, n)| n).sum::<u64>()
+    }
+
+    /// The number of response times in each bucket of `instruments::LATENCY`.
+    pub fn response_times(&self) -> LatencyCounts {
+        self.meters.response.counts()
     }
 
     /// Its recent errors.

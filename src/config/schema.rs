@@ -166,13 +166,25 @@ pub enum LogFormat {
 }
 
 /// `access_log`: one line per request.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogSettings {
     /// `stdout`, `off` or a file.
     pub path: LogTarget,
     /// The format of a line.
     pub format: AccessLogFormat,
+    /// The share of requests that are logged. Requests with a fault, with a status of 500 or more, and slow requests are
+    /// always logged.
+    pub sample: Percent,
+    /// A request that takes this long is slow. 0s: none is.
+    pub slow: Period,
+}
+
+impl Default for AccessLogSettings {
+    fn default() -> Self {
+        let (path, format) = Default::default();
+        Self { path, format, sample: Percent::new(100.0), slow: Period::from_secs(1) }
+    }
 }
 
 /// Format of the access log.
@@ -182,6 +194,10 @@ pub enum AccessLogFormat {
     /// One JSON object per line.
     #[default]
     Json,
+    /// The Common Log Format, as Apache writes it.
+    Common,
+    /// The Combined Log Format: `common`, with `Referer` and `User-Agent`.
+    Combined,
 }
 
 /// `forwarded`: header fields that carry the client's address to backends.

@@ -81,6 +81,11 @@ pub(crate) const LATENCY: &[u64] = &[
     60_000_000_000,
 ];
 
+/// The upper bounds of the buckets of a latency histogram, in milliseconds.
+pub(crate) fn latency_bounds_ms() -> [f64; LATENCY.len()] {
+    std::array::from_fn(|at| LATENCY[at] as f64 / 1e6)
+}
+
 /// Bucket bounds for connect times, in nanoseconds: 0.1 ms to 3 s.
 pub(crate) const CONNECT: &[u64] = &[
     100_000,
@@ -126,6 +131,12 @@ pub(crate) struct Histogram {
     sum: AtomicU64,
 }
 
+/// Number of buckets of a latency histogram, with the one above all bounds.
+pub const LATENCY_BUCKETS: usize = LATENCY.len() + 1;
+
+/// The number of observations in each bucket of a latency histogram. They are not cumulative.
+pub type LatencyCounts = [u64; LATENCY_BUCKETS];
+
 /// A snapshot of a histogram.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Observed {
@@ -149,6 +160,11 @@ impl Histogram {
         let at = self.bounds.partition_point(|bound| *bound < nanos);
         self.buckets[at].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// The number of observations in each bucket. Buckets that this histogram does not have are zero.
+    pub(crate) fn counts(&self) -> LatencyCounts {
+        std::array::from_fn(|at| self.buckets.get(at).map_or(0, |bucket| bucket.load(Ordering::Relaxed)))
     }
 
     /// A snapshot; `None` if nothing was observed yet. The count is the sum of the buckets, so a scrape during

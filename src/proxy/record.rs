@@ -95,7 +95,11 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
         duration: ctx.started.elapsed(),
         stream_header: ctx.stream_header,
         grpc_status: ctx.grpc.status(fault),
-        request_id: ctx.request_id.as_ref().filter(|_| ctx.recorder.wants_line()).map_or("-", |id| id.as_str()),
+        request_id: ctx
+            .request_id
+            .as_ref()
+            .filter(|_| ctx.recorder.wants_line() || fault.is_some())
+            .map_or("-", |id| id.as_str()),
         listener: ctx.exchange.as_ref().map_or("-", |exchange| &exchange.conn.listener),
         scheme: ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme()),
         client: ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),

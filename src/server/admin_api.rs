@@ -13,6 +13,7 @@ use super::rate_limit_status;
 use super::split_status;
 use super::upgrade::{UpgradeResult, Upgrades};
 use crate::acme;
+use crate::admin::activity::Activity;
 use crate::admin::api::{self, ReloadReply, StatusReply};
 use crate::admin::api_explain::{Explanation, Question};
 use crate::admin::api_limits::LimitsReply;
@@ -66,6 +67,11 @@ impl Control for AdminApi {
             upstreams: snapshot.upstreams.values().map(|each| upstream(each, &self.metrics)).collect(),
             splits: split_status::all(&snapshot),
         }
+    }
+
+    fn activity(&self) -> Activity {
+        let reloads = self.reloader.recent().iter().cloned().map(last_reload).collect();
+        Activity { reloads, ..super::activity::activity(&self.shared.load(), &self.metrics) }
     }
 
     fn limits(&self) -> LimitsReply {

@@ -10,7 +10,7 @@ use crate::config::schema::Document;
 use crate::config::values::LogTarget;
 use crate::reload::Logs;
 use crate::telemetry::process_log::{self, ProcessLog};
-use crate::telemetry::{AccessLog, Metrics, Sink};
+use crate::telemetry::{AccessLog, AccessRules, Metrics, Sink};
 
 /// Both logs.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ impl BothLogs {
         let sink = open(within(folder, &document.access_log.path));
         let access = sink.and_then(|sink| AccessLog::start(sink, metrics.log_dropped()));
         let access = access.map_err(|source| StartError::File { what, source })?;
+        access.set_rules(AccessRules::of(&document.access_log));
         Ok(Self { access: Arc::new(access), process, folder: folder.to_owned() })
     }
 }
@@ -39,11 +40,12 @@ impl Logs for BothLogs {
         let changed = before.access_log.path != after.access_log.path;
         let sink = changed.then(|| open(within(&self.folder, &after.access_log.path))).transpose();
         let sink = sink.map_err(|error| format!("cannot be opened: {error}"))?;
-        let settings = after.log.clone();
+        let (settings, rules) = (after.log.clone(), AccessRules::of(&after.access_log));
         Ok(Box::new(move || {
             if let Some(sink) = sink {
                 self.access.switch(sink);
             }
+            self.access.set_rules(rules);
             if let Some(Err(error)) = self.process.as_ref().map(|log| log.set(&settings)) {
                 tracing::warn!(error, "the log's level stays as it was");
             }

@@ -3,6 +3,7 @@
 //!
 //! Sockets are bound first. Binding is the most frequent failure, and at that point nothing else has been changed.
 
+mod activity;
 mod admin_api;
 mod admin_socket;
 mod api_values;

@@ -119,7 +119,7 @@ fn time(out: &mut Vec<u8>, at: SystemTime) {
     }
 }
 
-fn version(version: http::Version) -> &'static str {
+pub(super) fn version(version: http::Version) -> &'static str {
     match version {
         http::Version::HTTP_09 => "HTTP/0.9",
         http::Version::HTTP_10 => "HTTP/1.0",

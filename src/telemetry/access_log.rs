@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
+
+use super::access_rules::AccessRules;
 use super::line_queue::LineQueue;
 pub use super::line_queue::{MAX_QUEUED_BYTES, MAX_QUEUED_LINES};
 use super::sink::Sink;
@@ -16,6 +19,7 @@ use crate::instruments::Counter;
 #[derive(Debug)]
 pub struct AccessLog {
     on: AtomicBool,
+    rules: ArcSwap<AccessRules>,
     lines: LineQueue,
 }
 
@@ -23,12 +27,22 @@ impl AccessLog {
     /// Starts the writer thread. Lost lines are counted in `dropped`.
     pub fn start(sink: Sink, dropped: Arc<Counter>) -> io::Result<Self> {
         let on = AtomicBool::new(sink.is_on());
-        Ok(Self { on, lines: LineQueue::start("access-log", sink, dropped)? })
+        Ok(Self { on, rules: ArcSwap::default(), lines: LineQueue::start("access-log", sink, dropped)? })
     }
 
     /// Whether lines are written at all.
     pub fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
+    }
+
+    /// The current rules: which requests are logged, and how.
+    pub(super) fn rules(&self) -> Guard<Arc<AccessRules>> {
+        self.rules.load()
+    }
+
+    /// Later requests follow these rules.
+    pub fn set_rules(&self, rules: AccessRules) {
+        self.rules.store(Arc::new(rules));
     }
 
     /// Queues complete lines. If the queue is full, they are dropped and counted.

@@ -18,7 +18,7 @@ use super::maintenance_state::MaintenanceState;
 use super::mirror_meters::MirrorMeters;
 use crate::backend::recent_errors::RecentErrors;
 use crate::instruments::throttle::Throttle;
-use crate::instruments::{Counter, Histogram, LATENCY, STREAM, StatusCounters};
+use crate::instruments::{Counter, Histogram, LATENCY, LatencyCounts, STREAM, StatusCounters};
 
 /// The methods that have their own label value. The last entry counts all other methods.
 pub const METHODS: [&str; 10] =
@@ -137,6 +137,17 @@ impl RouteMeters {
     /// Fault and count, without zeros.
     pub fn faults(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
         Fault::ALL.into_iter().zip(&self.faults).map(|(fault, n)| (fault, n.get())).filter(|(_, n)| *n > 0)
+    }
+
+    /// Number of requests that ended, and of those with a status of 500 or more.
+    pub fn totals(&self) -> (u64, u64) {
+        self.requests()
+            .fold((0, 0), |(all, errors), (_, status, n)| (all + n, errors + if status >= 500 { n } else { 0 }))
+    }
+
+    /// The number of requests in each bucket of the duration histogram.
+    pub fn durations(&self) -> LatencyCounts {
+        self.duration.counts()
     }
 
     /// Histogram of request durations.

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! backend_state, meters (made of instruments) ── read at a scrape by ──→ families → registry::render
-//! record → Recorder ─┬→ meters
-//!                    └→ access_entry → access_log → line_queue → sink
+//! record → Recorder ─┬→ meters, failed_requests
+//!                    └→ access_rules → access_entry → access_log → line_queue → sink
 //! tracing events ─────→ process_log ──────→ line_queue → sink
 //! ```
 
 mod access_entry;
+mod access_rules;
+mod common_log;
 mod families;
 mod family_spec;
 mod instrument_set;
@@ -21,6 +23,7 @@ pub mod access_log;
 pub mod access_meters;
 pub mod acme;
 pub mod coding_meters;
+pub mod failed_requests;
 pub mod grpc_status;
 pub mod limit_meters;
 pub mod maintenance_state;
@@ -34,6 +37,7 @@ pub mod request_record;
 pub mod sink;
 
 pub use access_log::AccessLog;
+pub use access_rules::AccessRules;
 pub use recorder::Recorder;
 pub use registry::Metrics;
 pub use request_record::{AttemptRecord, Record};

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
@@ -21,6 +23,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt as lines, reload};
 
+use super::json::Object;
 use super::line_queue::LineQueue;
 use super::sink::Sink;
 use crate::config::schema::{Log, LogFormat, LogLevel};
@@ -28,6 +31,8 @@ use crate::instruments::Counter;
 
 /// The queue to stderr, one per process.
 static LINES: OnceLock<LineQueue> = OnceLock::new();
+/// Whether the present format is JSON, for the lines of `say`.
+static JSON: AtomicBool = AtomicBool::new(false);
 static DROPPED: LazyLock<Arc<Counter>> = LazyLock::new(Arc::default);
 
 /// Modules whose lines may use the reserved capacity of the queue: start and stop of the process, and panics.
@@ -56,11 +61,22 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a line to stderr unchanged, in order with the lines of the log.
+/// Writes a line to stderr, in order with the lines of the log. With `log.format: json` it is the message of an object.
 pub fn say(line: &str) {
+    let mut bytes = Vec::new();
+    if JSON.load(Ordering::Relaxed) {
+        let mut object = Object::open(&mut bytes);
+        object.text("timestamp", OffsetDateTime::now_utc().format(&Rfc3339).ok());
+        object.text("level", Some("INFO"));
+        object.text("message", Some(line));
+        object.close();
+    } else {
+        bytes.extend_from_slice(line.as_bytes());
+    }
+    bytes.push(b'\n');
     match LINES.get() {
-        Some(lines) => lines.push_important(format!("{line}\n").as_bytes()),
-        None => drop(writeln!(io::stderr().lock(), "{line}")),
+        Some(lines) => lines.push_important(&bytes),
+        None => drop(io::stderr().lock().write_all(&bytes)),
     }
 }
 
@@ -82,6 +98,7 @@ impl ProcessLog {
     /// Installs the log for the lifetime of the process. Records of the `log` crate are included.
     pub fn init(settings: &Log) -> Result<Self, String> {
         let json = Arc::new(AtomicBool::new(settings.format == LogFormat::Json));
+        JSON.store(settings.format == LogFormat::Json, Ordering::Relaxed);
         let (filter, handle) = reload::Layer::new(targets(settings.level));
         let shape = Shape::new(Arc::clone(&json));
         let ansi = io::stderr().is_terminal();
@@ -95,6 +112,7 @@ impl ProcessLog {
     /// Applies other settings.
     pub fn set(&self, settings: &Log) -> Result<(), String> {
         self.json.store(settings.format == LogFormat::Json, Ordering::Relaxed);
+        JSON.store(settings.format == LogFormat::Json, Ordering::Relaxed);
         self.filter.reload(targets(settings.level)).map_err(|error| error.to_string())?;
         self.let_records_in();
         Ok(())

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::access_entry;
 use super::access_log::AccessLog;
 use super::registry::Metrics;
 use super::request_record::Record;
@@ -45,7 +44,10 @@ impl Recorder {
         if let Some(status) = record.grpc_status.filter(|_| record.status < 500) {
             route.record_grpc(status);
         }
-        if self.log.is_on() {
+        if record.fault.is_some() {
+            self.metrics.failed_requests().record(record);
+        }
+        if self.log.is_on() && self.log.rules().keeps(record, fastrand::f64) {
             // The thread-local buffer is gone if a context is dropped while its thread ends. A temporary buffer is used
             // then.
             if LINE.try_with(|buffer| self.log_line(&mut buffer.borrow_mut(), record)).is_err() {
@@ -56,7 +58,7 @@ impl Recorder {
 
     fn log_line(&self, buffer: &mut Vec<u8>, record: &Record<'_>) {
         buffer.clear();
-        access_entry::write(buffer, record);
+        self.log.rules().write(buffer, record);
         self.log.push(buffer);
         buffer.shrink_to(LINE_BUFFER_BYTES);
     }

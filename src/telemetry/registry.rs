@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crossbeam_utils::CachePadded;
 
 use super::access_meters::AccessMeters;
+use super::failed_requests::FailedRequests;
 use super::instrument_set::InstrumentSet;
 use super::limit_meters::{LimitMeters, StoreMeters};
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
@@ -27,6 +28,7 @@ pub const NO_ROUTE: &str = "-";
 pub struct Metrics {
     instruments: Arc<InstrumentSet>,
     no_route: Arc<RouteMeters>,
+    failed_requests: FailedRequests,
     process: Process,
 }
 
@@ -62,7 +64,7 @@ impl Metrics {
             log_dropped: Arc::default(),
         });
         let no_route = instruments.routes.get(NO_ROUTE.into(), |name| RouteMeters::new(name));
-        Arc::new(Self { instruments, no_route, process: Process::new() })
+        Arc::new(Self { instruments, no_route, failed_requests: FailedRequests::default(), process: Process::new() })
     }
 
     /// The instruments of a route. They are rendered while a caller holds them.
@@ -73,6 +75,11 @@ impl Metrics {
     /// The instruments of requests that matched no route.
     pub fn no_route(&self) -> &Arc<RouteMeters> {
         &self.no_route
+    }
+
+    /// The latest failed requests.
+    pub fn failed_requests(&self) -> &FailedRequests {
+        &self.failed_requests
     }
 
     /// The instruments of a listener. They are rendered while a caller holds them.

@@ -56,6 +56,12 @@ impl RetryBudget {
         }
     }
 
+    /// Retries that are left in the present window.
+    pub fn left(&self, share: f64, floor: u32, now_ms: u64) -> u64 {
+        let now = now_ms / 1_000;
+        self.allowed(share, floor, now).saturating_sub(self.retries.sum(now))
+    }
+
     fn allowed(&self, share: f64, floor: u32, now: u64) -> u64 {
         let by_share = (self.requests.sum(now) as f64 * share.clamp(0.0, 1.0)).floor() as u64;
         by_share.max(u64::from(floor) * WINDOW_SECS)

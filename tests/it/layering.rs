@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "admin",
-        &["upstream", "telemetry", "backend", "background", "severity"],
+        &["upstream", "telemetry", "backend", "instruments", "background", "severity"],
         "the operator's listener: page, API, metrics; never reaches below its `Control` trait",
     ),
     ("acme", &["tls", "telemetry", "secure_file", "config"], "certificates by ACME; never runs on a traffic thread"),

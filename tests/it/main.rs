@@ -6,6 +6,7 @@ mod support;
 
 mod aborted_clients;
 mod aborts;
+mod access_log_formats;
 mod access_policies;
 mod accurate_states;
 mod acme;
@@ -104,6 +105,8 @@ mod runtime;
 mod security_headers;
 mod signals;
 mod splits;
+mod status_page;
+mod status_page_browser;
 mod sticky;
 mod store_outages;
 mod streaming;

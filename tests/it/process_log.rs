@@ -121,3 +121,26 @@ fn with_a_full_stderr_it_starts_serves_and_can_be_stopped() {
     assert_eq!(weir.wait().code(), Some(0));
     assert!(began.elapsed() < MARGIN, "{:?}", began.elapsed());
 }
+
+#[test]
+fn with_the_json_format_every_line_of_the_process_log_is_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("weir.yaml");
+    let text =
+        Config::to("127.0.0.1:1").without_access_log().set("admin.address", "127.0.0.1:0").set("log.format", "json");
+    std::fs::write(&config, text.to_string()).unwrap();
+    let mut weir = Process::start(&["run", "-c", config.to_str().unwrap()], Stdio::null(), Stdio::piped());
+    let stderr = BufReader::new(weir.0.stderr.take().unwrap());
+    let mut messages = Vec::new();
+    for line in stderr.lines().map_while(Result::ok) {
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(object["timestamp"].is_string() && object["level"].is_string(), "{line}");
+        messages.push(object["message"].as_str().unwrap().to_owned());
+        if messages.last().unwrap() == "ready" {
+            break;
+        }
+    }
+    assert!(messages.iter().any(|message| message.starts_with("listening web 127.0.0.1:")), "{messages:?}");
+    assert!(messages.iter().any(|message| message.starts_with("listening admin ")), "{messages:?}");
+    assert_eq!(messages.last().unwrap(), "ready");
+}

@@ -111,6 +111,8 @@ impl HealthChecker {
         }
         self.state.observe_check(result.is_ok(), took);
         let reason = result.err().map(|failure| failure.reason).unwrap_or_default();
+        let failure = Some(&*reason).filter(|reason| !reason.is_empty());
+        self.state.last_check().record(failure, took, clock::now_ms());
         let first = self.hysteresis.verdict() == Health::Unknown;
         match self.hysteresis.step(reason.is_empty()) {
             Some(verdict) => {

@@ -130,6 +130,7 @@ impl BackendWatch {
     }
 
     fn note_due(&self, machine: &EjectionState) {
+        self.backend.set_trial_due(machine.due());
         self.due_ms.store(machine.due().unwrap_or(NEVER), Ordering::SeqCst);
     }
 
