@@ -49,8 +49,7 @@ pub(in crate::pool) fn length(headers: &HeaderMap) -> Option<usize> {
 
 fn number(digits: &[u8]) -> Option<usize> {
     let plain = (1..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    let sum = digits.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit.wrapping_sub(b'0')));
-    plain.then_some(sum)
+    plain.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')))
 }
 
 /// The byte range of a field in the head.
