@@ -60,7 +60,7 @@ fn upstream(upstream: &Arc<Upstream>, routes: &[RouteSettings], metrics: &Metric
 
 /// The upstreams to which a route forwards.
 fn targets(route: &RouteSettings) -> impl Iterator<Item = &Name> {
-    let split = route.split.iter().flatten().map(|target| &target.upstream);
+    let split = route.split.iter().flat_map(|split| &split.targets).map(|target| &target.upstream);
     route.upstream.iter().chain(split)
 }
 
