@@ -32,9 +32,9 @@ mod page_rows;
 mod respond;
 mod router;
 mod server;
+mod sparkline;
 mod split_endpoint;
 mod splits_table;
-mod sparkline;
 mod status_page;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

@@ -8,10 +8,10 @@ use super::activity::FailedReply;
 use super::api::{AcmeName, CertificateReply, LastReloadReply, ListenerReply, MaintenanceReply};
 use super::api_limits::LimitsReply;
 use super::limits_table;
-use super::splits_table;
 use super::page_elements::{Part, TimeStyle, label, when};
 use super::page_model::{PageModel, RouteRow, SortKey, ViewQuery};
 use super::sparkline::sparkline;
+use super::splits_table;
 use super::upstream_markup::{self, figures};
 use super::verdict::{SOON_DAYS, TroubleList};
 

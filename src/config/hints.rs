@@ -92,6 +92,10 @@ pub(super) fn in_a_section_beside(place: &DocumentPath, on_key: bool, nearly: Op
     if *in_list && nearly.is_some_and(|hint| !hint.contains(&format!("`{child}`"))) {
         return None;
     }
+    // A section with the plural is what `timeout` means, although `mirror` has a `timeout` too.
+    if nearly.is_some_and(|hint| hint.contains(&format!("`{key}s`"))) {
+        return None;
+    }
     let names: Vec<_> = inside.iter().map(|(name, _)| format!("`{name}`")).collect();
     let example = if *in_list { format!("[{{ {key}: … }}]") } else { format!("{{ {key}: … }}") };
     Some(format!("`{key}` belongs in {}: write `{child}: {example}`", names.join(" or ")))

@@ -157,7 +157,7 @@ impl<'a> Subrequest<'a> {
     /// One attempt. A pooled connection that the backend had closed is replaced by a new one, which counts as the same
     /// attempt.
     async fn attempt(&self, request: &RequestHeader, pick: Pick) -> Result<SubrequestResponse, AttemptError> {
-        let mut running = Running::new(self.target, pick);
+        let mut running = RunningAttempt::new(self.target, pick);
         let mut result = self.bounded(request, &mut running, false).await;
         if matches!(&result, Err(error) if error.stale) {
             running.restart(self.target);
@@ -173,7 +173,7 @@ impl<'a> Subrequest<'a> {
     async fn bounded(
         &self,
         request: &RequestHeader,
-        running: &mut Running,
+        running: &mut RunningAttempt,
         fresh: bool,
     ) -> Result<SubrequestResponse, AttemptError> {
         let exchange = self.exchange(request, running, fresh);
@@ -186,7 +186,7 @@ impl<'a> Subrequest<'a> {
     async fn exchange(
         &self,
         request: &RequestHeader,
-        running: &mut Running,
+        running: &mut RunningAttempt,
         fresh: bool,
     ) -> Result<SubrequestResponse, AttemptError> {
         let unresolved = || AttemptError {
@@ -239,12 +239,12 @@ impl AttemptError {
 }
 
 /// An attempt that is under way. If it is dropped, the client has left.
-struct Running {
+struct RunningAttempt {
     backend: Arc<Backend>,
     attempt: Option<Attempt>,
 }
 
-impl Running {
+impl RunningAttempt {
     fn new(target: &RouteTarget, pick: Pick) -> Self {
         let observer = target.upstream.observe(&pick.backend);
         let backend = Arc::clone(&pick.backend);
@@ -287,7 +287,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningAttempt {
     fn drop(&mut self) {
         if let Some(attempt) = self.attempt.take() {
             attempt.end(Outcome::ClientAbort, Some(RetryReason::Fault(Fault::ClientAbort)));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::auth::jwt::{
-    ClaimFields, ClaimPath, JwtPolicy, KeyLocation, KeySet, KeySource, KeyStore, RequiredClaim, TokenKeys, TokenSource,
-    Verifier,
+    ClaimFields, ClaimPath, JwksLocation, JwtPolicy, KeySet, KeySource, KeyStore, RequiredClaim, TokenKeys,
+    TokenSource, Verifier,
 };
 use crate::config::ValidatedConfig;
 use crate::config::schema::{JwtAuth, JwtRequirements, KeySetSource, TokenPlace};
@@ -72,7 +72,7 @@ fn keys(settings: &JwtAuth, config: &ValidatedConfig, store: &KeyStore) -> Resul
         (None, None) => return Err("the policy has neither `issuer` nor `jwks`".to_owned()),
     };
     let ca = settings.ca.as_deref().and_then(|path| config.file(path)).map(Arc::from);
-    Ok(TokenKeys::Fetched(store.keys(&KeyLocation { source, ca })))
+    Ok(TokenKeys::Fetched(store.keys(&JwksLocation { source, ca })))
 }
 
 #[cfg(test)]

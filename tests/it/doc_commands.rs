@@ -45,6 +45,7 @@ const NOT_RUN: &[(&str, &str)] = &[
 const RUN_BY: &[(&str, &str, &str)] = &[
     ("README.md", "Install", "the_commands_of_the_readme_lead_from_a_package_to_a_response"),
     ("README.md", "Start", "the_readme_shows_the_commands_and_the_answers_of_the_demo"),
+    ("docs/access.md", "Protect an API with keys", "hash_key_prints_a_line_that_the_file_accepts"),
     ("docs/upgrading.md", "Upgrading", "upgrades_under_load_fail_no_request_and_streams_go_on_in_the_old_process"),
     ("README.md", "Tour", "the_tour_works_when_it_is_pasted_at_once_and_prints_what_the_readme_shows"),
 ];

@@ -18,7 +18,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 
-use super::key_location::{KeyLocation, KeySource};
+use super::key_location::{JwksLocation, KeySource};
 use super::keys::MAX_KEY_SET_BYTES;
 use super::{FetchError, KeySet, ParsedKeys, json};
 
@@ -48,7 +48,7 @@ struct FetchedDocument {
 ///
 /// # Errors
 /// A document cannot be fetched or used.
-pub async fn fetch(location: &KeyLocation) -> Result<FetchedSet, FetchError> {
+pub async fn fetch(location: &JwksLocation) -> Result<FetchedSet, FetchError> {
     // A client for each fetch: no connection stays open between fetches, and new CA certificates are used.
     let ca = location.ca.clone();
     let client = tokio::task::spawn_blocking(move || client(ca.as_deref())).await;

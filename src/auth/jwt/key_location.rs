@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Where keys are fetched. Policies with the same location share the keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyLocation {
+pub struct JwksLocation {
     /// The issuer or the URL of its key set.
     pub source: KeySource,
     /// The PEM of the CA certificates for the server. `None`: those of the operating system.

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use super::fetch::{FETCH_TIMEOUT, FetchedSet, fetch};
-use super::{FetchError, FetchSchedule, KeyLocation, KeySet, SkippedKey};
+use super::{FetchError, FetchSchedule, JwksLocation, KeySet, SkippedKey};
 use crate::clock;
 
 /// How long a request waits for the fetch that an unknown key id causes: a discovery document and a key set.
@@ -24,13 +24,13 @@ const MAX_WAIT: Duration = FETCH_TIMEOUT.saturating_mul(2);
 /// The fetched keys of all locations that are in use.
 #[derive(Debug, Default)]
 pub struct KeyStore {
-    by_location: Mutex<BTreeMap<KeyLocation, Weak<FetchedKeys>>>,
+    by_location: Mutex<BTreeMap<JwksLocation, Weak<FetchedKeys>>>,
 }
 
 /// The keys of one location.
 #[derive(Debug)]
 pub struct FetchedKeys {
-    location: KeyLocation,
+    location: JwksLocation,
     current: ArcSwapOption<KeySet>,
     progress: Mutex<FetchProgress>,
     /// The number of fetches that have ended.
@@ -65,7 +65,7 @@ pub struct FetchStatus {
 
 impl KeyStore {
     /// The keys of a location: those in use, or new ones without keys. It does no I/O.
-    pub fn keys(&self, location: &KeyLocation) -> Arc<FetchedKeys> {
+    pub fn keys(&self, location: &JwksLocation) -> Arc<FetchedKeys> {
         let mut by_location = self.by_location.lock();
         by_location.retain(|_, keys| keys.strong_count() > 0);
         if let Some(keys) = by_location.get(location).and_then(Weak::upgrade) {
@@ -95,7 +95,7 @@ impl KeyStore {
 }
 
 impl FetchedKeys {
-    pub(super) fn new(location: KeyLocation) -> Self {
+    pub(super) fn new(location: JwksLocation) -> Self {
         // The first fetch is due, whatever the time is.
         let schedule = FetchSchedule::new(0);
         Self {

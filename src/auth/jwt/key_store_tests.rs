@@ -15,7 +15,7 @@ use super::fetch::FetchedSet;
 use super::key_location::KeySource;
 use super::test_issuer::{NOW, SigningKey, claims, document, verifier, with};
 use super::{
-    ClaimFields, FetchError, FetchedKeys, JwtAlgorithm, JwtFailure, JwtPolicy, KeyLocation, KeySet, KeyStore,
+    ClaimFields, FetchError, FetchedKeys, JwksLocation, JwtAlgorithm, JwtFailure, JwtPolicy, KeySet, KeyStore,
     TokenKeys, TokenRefusal, TokenSource,
 };
 
@@ -59,8 +59,8 @@ impl ScriptedServer {
         self.answer("/keys", "200 OK\r\ncache-control: max-age=300", &document(&keys));
     }
 
-    fn location(&self, path: &str) -> KeyLocation {
-        KeyLocation { source: KeySource::Url(format!("{}{path}", self.url)), ca: None }
+    fn location(&self, path: &str) -> JwksLocation {
+        JwksLocation { source: KeySource::Url(format!("{}{path}", self.url)), ca: None }
     }
 }
 
@@ -74,7 +74,7 @@ async fn until(condition: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the condition holds in time");
 }
 
-fn started(location: &KeyLocation) -> (KeyStore, Arc<FetchedKeys>) {
+fn started(location: &JwksLocation) -> (KeyStore, Arc<FetchedKeys>) {
     let store = KeyStore::default();
     let keys = store.keys(location);
     store.start(&Handle::current());
@@ -189,9 +189,9 @@ async fn the_discovery_document_of_the_issuer_names_the_key_set() {
     let issuer = format!("{}/realms/x/", server.url);
     let found = json!({"issuer": issuer, "jwks_uri": format!("{}/keys", server.url)}).to_string();
     server.answer("/realms/x/.well-known/openid-configuration", "200 OK", &found);
-    let (_store, keys) = started(&KeyLocation { source: KeySource::Issuer(issuer), ca: None });
+    let (_store, keys) = started(&JwksLocation { source: KeySource::Issuer(issuer), ca: None });
     until(|| keys.current().is_some()).await;
-    let other = KeyLocation { source: KeySource::Issuer(format!("{}/realms/x", server.url)), ca: None };
+    let other = JwksLocation { source: KeySource::Issuer(format!("{}/realms/x", server.url)), ca: None };
     let (_store, keys) = started(&other);
     until(|| keys.status().failures > 0).await;
     assert!(keys.status().last_error.unwrap().contains("`issuer` is not the configured one"));
@@ -245,7 +245,7 @@ async fn keys_outlive_a_reload_and_end_with_the_last_configuration() {
 fn keys_stay_while_the_issuer_is_unreachable_for_an_hour() {
     let key = SigningKey::p256();
     let url = KeySource::Url("https://id.example/keys".into());
-    let keys = FetchedKeys::new(KeyLocation { source: url, ca: None });
+    let keys = FetchedKeys::new(JwksLocation { source: url, ca: None });
     let text = document(&[with(key.jwk(), json!({"kid": "a"}))]);
     let parsed = KeySet::parse(text.as_bytes()).unwrap();
     assert_eq!(keys.begin_or_wait(0), None);
@@ -272,7 +272,7 @@ async fn an_unreachable_issuer_is_reported_with_its_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/keys", listener.local_addr().unwrap());
     drop(listener);
-    let (_store, keys) = started(&KeyLocation { source: KeySource::Url(url), ca: None });
+    let (_store, keys) = started(&JwksLocation { source: KeySource::Url(url), ca: None });
     until(|| keys.status().failures > 0).await;
     let error = keys.status().last_error.unwrap();
     assert!(error.contains("Connection refused"), "{error}");

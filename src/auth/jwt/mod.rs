@@ -41,7 +41,7 @@ pub use algorithm::JwtAlgorithm;
 pub use claims::{ClaimPath, RequiredClaim};
 pub use fetch_error::FetchError;
 pub use forwarded::ClaimFields;
-pub use key_location::{KeyLocation, KeySource};
+pub use key_location::{JwksLocation, KeySource};
 pub use key_store::{FetchStatus, FetchedKeys, KeyStore};
 pub use keys::{KeySet, KeySetError, ParsedKeys, SkippedKey};
 pub use policy::{JwtFailure, JwtPolicy, TokenKeys};
