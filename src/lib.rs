@@ -5,8 +5,8 @@
 //! ```text
 //! main
 //! cli                  server, admin, demo, config, auth
-//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, cors, rate_limit, upstream, pool, telemetry, backend, background, lifecycle, secure_file, config, path, clock
-//! admin                upstream, telemetry, backend, background, severity
+//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, cors, rate_limit, upstream, pool, telemetry, backend, background, fault, lifecycle, secure_file, config, path, clock
+//! admin                upstream, telemetry, backend, instruments, background, severity
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config

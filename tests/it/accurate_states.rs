@@ -75,7 +75,7 @@ fn a_name_that_does_not_resolve_is_unresolved_with_and_without_a_check() {
             backend(&weir, "n")["reason"].as_str().unwrap().starts_with("name does not resolve: ")
         });
         let page = page(&weir);
-        assert!(page.contains("state unresolved") && page.contains("width:0%"), "{page}");
+        assert!(page.contains("state unresolved") && page.contains("by weight 0 %"), "{page}");
         assert_eq!(Client::connect(weir.web()).get("/").status, 503);
         // An operator's decision is shown first.
         assert_eq!(weir.status_and_output(&["disable", "up/n"]).0, 0);

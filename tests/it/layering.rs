@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "telemetry",
             "backend",
             "background",
+            "fault",
             "lifecycle",
             "secure_file",
             "config",
