@@ -69,14 +69,14 @@ fn the_page_allows_only_its_own_script_and_style_and_loads_nothing() {
 #[test]
 fn the_page_without_script_is_a_table_with_the_state_of_the_api() {
     let origin = Origin::start(|_| Reply::new(200, "a"));
-    let weir = Weir::start(Config::to_all(&[("a", &origin)]).backend("up.b", "127.0.0.1:1", ""));
+    let weir = Weir::start(Config::to_all(&[("a", &origin)]).backend("up.zebra", "127.0.0.1:1", ""));
     let page = weir.admin_get("/").text();
     assert!(page.contains("All is well.") && page.contains("<form class=\"view\" method=\"get\""), "{page}");
     for backend in weir.status()["upstreams"][0]["backends"].as_array().unwrap() {
         let (name, state) = (backend["name"].as_str().unwrap(), backend["state"].as_str().unwrap());
         assert!(page.contains(&format!("<th scope=\"row\">{name}")) && page.contains(&format!(">{state}<")), "{page}");
     }
-    let filtered = weir.admin_get("/?filter=b&sort=name").text();
+    let filtered = weir.admin_get("/?filter=zebra&sort=name").text();
     assert!(filtered.contains("1 of 2 backends") && !filtered.contains("<th scope=\"row\">a"), "{filtered}");
 }
 
