@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Cidr, HeaderEdits, LogTarget, Name, Percent, Period, RetryWhen, Size};
+use super::values::{Cidr, HeaderEdits, Name, Percent, Period, RetryWhen, Size};
 
 mod acme;
 mod admin;
