@@ -98,7 +98,7 @@ pub struct ExplainedPolicy {
     pub name: String,
     /// Whether it must pass, or one of several.
     pub need: String,
-    /// What it decides, in words.
+    /// Its decision, in words.
     pub verdict: String,
 }
 

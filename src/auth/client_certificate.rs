@@ -72,7 +72,7 @@ impl CertificateRule {
     /// Compiles the lists of a policy. An empty list admits every certificate.
     ///
     /// # Errors
-    /// What is wrong, with the list and the index of the value.
+    /// The problem, with the list and the index of the value.
     pub fn compile(san: &[String], issuer: &[String], fingerprint: &[String]) -> Result<Self, BadEntry> {
         if let Some(index) = issuer.iter().position(|issuer| issuer.trim().is_empty()) {
             return Err(BadEntry {

@@ -1,7 +1,7 @@
 //! API keys: a file with names and hashes of keys, and a header field or a query parameter that carries the key.
 //!
-//! A plain SHA-256 is enough for a key: it has at least 128 random bits, so nobody can try all keys, however fast the
-//! hash is. A password has far fewer, and needs the slow hashes of `basic`.
+//! A plain SHA-256 is enough for a key: it has at least 128 random bits, so an attacker cannot try all
+//! keys, however fast the hash is. A password has far fewer, and needs the slow hashes of `basic`.
 //!
 //! A key is found by its digest. A client cannot choose the digest of a key that it does not know, so the time of the
 //! look-up tells nothing about the keys.
